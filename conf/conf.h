@@ -1,0 +1,174 @@
+/*
+ * conf.h - the configuration as the rest of the program reads it
+ *
+ * conf_load() reads the file and everything it names (prefix files, allowlist,
+ * trust file), checks all of it and builds an immutable struct conf. Nothing
+ * else in the program parses configuration. A reload builds a second one.
+ */
+#ifndef SALLYPORT_CONF_H
+#define SALLYPORT_CONF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "lib/addr.h"
+
+struct lpm;
+
+/* What happens to a line's port-25 connections (DESIGN.md section 2). */
+enum action {
+	ACTION_PASS,	/* kernel forwards, not even counted */
+	ACTION_WATCH,	/* kernel forwards; first packets are counted */
+	ACTION_RELAY,	/* proxied to the origin unchanged */
+	ACTION_BLOCK,	/* answered by us with the operator's text */
+	ACTION_SUBMIT,	/* carried to the server's submission port */
+	ACTION_RESET,	/* kernel answers with a TCP reset */
+	ACTION_DROP,	/* kernel drops */
+	ACTION_COUNT
+};
+
+extern const char *const action_name[ACTION_COUNT];
+
+enum enforce { ENFORCE_WATCH, ENFORCE_ALL };
+
+enum block_stage { STAGE_RCPT, STAGE_ADAPTIVE };
+
+enum source { SOURCE_CLIENT, SOURCE_GATEWAY };
+
+enum log_format { LOG_FORMAT_KV };
+
+enum tls_mode {
+	TLS_NONE,	/* this service is not configured for the server */
+	TLS_IMPLICIT,	/* "tls:PORT" */
+	TLS_STARTTLS	/* "starttls:PORT" */
+};
+
+struct endpoint {
+	enum tls_mode mode;
+	uint16_t port;
+};
+
+/* The text of a refusal; a class may have its own. */
+struct block_conf {
+	enum block_stage stage;
+	unsigned code;		/* 500..599 */
+	char esc[12];		/* enhanced status code, "5.7.1" */
+	unsigned delay;		/* seconds before the greeting */
+	char **text;		/* ntext lines, printable ASCII, <= 400 bytes */
+	size_t ntext;
+	char *url;		/* NULL: none */
+};
+
+struct class_conf {
+	char *name;
+	enum action port25;	/* as configured */
+	enum enforce enforce;
+	enum action effective;	/* ACTION_WATCH while enforce = "watch" (pass,
+				 * watch and relay are never softened) */
+	unsigned line_len6;	/* IPv6 line length, default 56 */
+	struct block_conf block;/* smtp.block with the class's own overrides */
+	struct prefix *prefixes;
+	size_t nprefixes;
+};
+
+struct server_conf {
+	char *name;		/* verified against the certificate, sent as SNI */
+	struct endpoint submission;
+	struct endpoint pop3;
+	uint16_t starttls;	/* port whose STARTTLS is shown to clients; 0: none */
+	bool own;		/* belongs to the provider: pass_destinations */
+	struct addr *addresses;	/* literal, besides what DNS says; ports 0 */
+	size_t naddresses;
+};
+
+struct allow_entry {
+	struct prefix prefix;
+	enum action action;	/* PASS, WATCH, RELAY or SUBMIT */
+	int64_t until;		/* Unix time, 0: for ever */
+	char *reason;		/* text after '#', or NULL */
+	unsigned line;		/* in the file */
+};
+
+struct conf {
+	char *path;
+
+	/* gateway */
+	char *name;
+	char **interfaces;	/* patterns, "ppp+"; empty: any */
+	size_t ninterfaces;
+	enum source source;
+	struct addr *addresses;	/* source = "gateway": pool; may be empty */
+	size_t naddresses;
+	uint16_t port_lo, port_hi;	/* source_ports, inclusive */
+	bool nat;
+	unsigned workers;	/* 0 in the file becomes the number of cores */
+	bool fail_closed;	/* on_failure = "closed" */
+	uint32_t mark, mark_mask;	/* divert: packets for our own sockets */
+	uint32_t mark_own;	/* mark + lowest bit of the mask: our upstream
+				 * packets; derived, both inside the mask */
+	unsigned table, priority;
+	unsigned grace;		/* seconds of SYN-only capture, default 120 */
+	unsigned drain_max;	/* seconds a leaving relay waits, default 60 */
+	uint16_t listen_port;	/* TPROXY --on-port on 127.0.0.1 and ::1, 2525 */
+	struct prefix *never;
+	size_t nnever;
+	char *user_relay, *user_control;
+
+	struct class_conf *classes;
+	size_t nclasses;
+	struct server_conf *servers;
+	size_t nservers;
+
+	struct prefix *pass_prefixes;	/* pass_destinations without "own" */
+	size_t npass_prefixes;
+	bool pass_own;
+
+	char *allow_file;	/* NULL: no allowlist */
+	struct allow_entry *allow;
+	size_t nallow;
+
+	char *trust;		/* PEM file; "system" is resolved to the bundle */
+	unsigned tls_min_server;	/* TLS1_2_VERSION or TLS1_3_VERSION */
+
+	bool pop3_wrap;		/* pop3.wrap = "listed" */
+	unsigned max_per_line;	/* smtp.max_per_line: sessions at once */
+
+	bool log_syslog;	/* log.target = "syslog", else "stderr" */
+	enum log_format log_format;
+	char *control_socket;
+
+	struct lpm *class_lpm;	/* prefix -> index into classes */
+	struct lpm *allow_lpm;	/* prefix -> index into allow */
+};
+
+/*
+ * Load and check. On failure NULL, after writing one or more messages
+ *     FILE:LINE: what was found; what was expected
+ * to err. The caller frees with conf_free(), which also wipes nothing: the
+ * configuration holds no secret.
+ */
+struct conf *conf_load(const char *path, FILE *err);
+void conf_free(struct conf **conf);
+
+/*
+ * What a line gets on port 25 now (Unix time, for entries that expire): the
+ * allowlist's longest prefix, else the class's. *class_r gets the class index,
+ * or -1 (then the result is ACTION_PASS: not a subscriber). *allow_r gets the
+ * allow entry that decided, or NULL. Either may be NULL.
+ */
+enum action conf_policy(const struct conf *conf, const struct addr *line,
+	int64_t now, int *class_r, const struct allow_entry **allow_r);
+
+/* `sallyport check`: the effective configuration in libconfig syntax; what
+ * will happen to each class, in sentences; every option with default and help
+ * (check --defaults); the option section of sallyport.conf(5) in man macros. */
+void conf_print(const struct conf *conf, FILE *out);
+void conf_explain(const struct conf *conf, FILE *out);
+void conf_print_defaults(FILE *out);
+void conf_print_man(FILE *out);
+/* The same as conf_print and conf_explain together, as one JSON object. */
+int conf_print_json(const struct conf *conf, FILE *out);
+
+#endif

@@ -1,0 +1,86 @@
+/*
+ * msg.h - what the processes say to each other
+ *
+ * parent <-> relay and parent <-> control: struct msg over SEQPACKET (ipc.h).
+ * relay <-> control: struct record over a stream, written once per loop turn.
+ * All sizes are fixed; a receiver checks every field and treats an impossible
+ * one as a broken peer: it says so and cuts the channel, it never dies of it.
+ */
+#ifndef SALLYPORT_MSG_H
+#define SALLYPORT_MSG_H
+
+#include <stdint.h>
+
+#include "lib/addr.h"
+#include "proxyd/event.h"
+
+/* Sockets the parent hands over at once, and what a relay keeps ready. */
+#define SOCKET_BATCH 64
+
+enum msg_type {
+	/* parent -> any child */
+	MSG_PING = 1,		/* n: sequence; answered by MSG_PONG within 2 s */
+	MSG_DRAIN,		/* n: seconds: stop accepting, end what runs */
+	/* parent -> relay */
+	MSG_SOCKETS,		/* n: 4 or 6; descriptors: fresh upstream sockets */
+	MSG_CONTROL,		/* one descriptor: stream to control (replaces) */
+	MSG_OWN,		/* n: enum snapshot_op; addr: with ADD, an address
+				 * of this gateway */
+	/* parent -> control */
+	MSG_RELAY,		/* n: slot; one descriptor: stream to that relay */
+	MSG_GATE,		/* n: port; m: 0 shut, 1 SYN only, 2 all */
+	MSG_PROC,		/* n: slot (255: control, 254 parent); m: restarts;
+				 * pid: process id, 0: not running */
+	/* child -> parent */
+	MSG_PONG,		/* n: the ping's; m: sessions held */
+	MSG_NEED,		/* n: 4 or 6: send a batch of upstream sockets */
+	MSG_DRAINED,		/* nothing left, about to exit 0 */
+	/* control -> parent */
+	MSG_SERVER_ADDR,	/* n: server index; m: 1 add, 0 delete; addr */
+	MSG_SERVERS_KNOWN,	/* the first answers are in: the gate may open */
+	MSG_RELOAD		/* an operator asked for a reload */
+};
+
+struct msg {
+	uint32_t type;
+	uint32_t n;
+	uint32_t m;
+	int32_t pid;
+	struct addr addr;
+	uint32_t pad;
+};
+
+enum record_type {
+	RECORD_EVENT = 1,	/* relay -> control */
+	RECORD_COUNTERS,	/* relay -> control, once a second when changed */
+	RECORD_SERVER		/* control -> relay: u.server; a snapshot is
+				 * FIRST, any number of ADD, then LAST */
+};
+
+enum snapshot_op { SNAPSHOT_FIRST = 1, SNAPSHOT_ADD, SNAPSHOT_LAST };
+
+struct counters {
+	uint64_t sessions_now, sessions_total;
+	uint64_t by_kind[EVENT_COUNT];
+	uint64_t refused_descriptors, refused_per_line;
+	uint64_t tls_full, tls_resumed;
+	uint64_t events_lost;	/* the stream to control was full */
+};
+
+struct server_addr {
+	uint32_t op;		/* enum snapshot_op */
+	uint32_t server;	/* index into conf->servers (ADD) */
+	struct addr addr;
+};
+
+struct record {
+	uint32_t type;
+	uint32_t pad;
+	union {
+		struct event event;
+		struct counters counters;
+		struct server_addr server;
+	} u;
+};
+
+#endif

@@ -1,0 +1,37 @@
+/*
+ * roles.h - the processes of sallyportd and what each starts with
+ *
+ * All roles are forked from the parent, never exec'd: configuration, listeners
+ * and shared memory are inherited. Each entry function drops its privileges
+ * first, runs its loop and returns the exit status of the process.
+ */
+#ifndef SALLYPORT_ROLES_H
+#define SALLYPORT_ROLES_H
+
+#include <stdbool.h>
+
+struct conf;
+struct adaptive;
+
+struct relay_start {
+	const struct conf *conf;
+	int slot;
+	int listener4, listener6;	/* non-blocking, listening, transparent;
+					 * 6 may be -1 without IPv6 */
+	int parent;			/* SEQPACKET, struct msg */
+	struct adaptive *adaptive;	/* shared by all relays */
+	bool foreground;		/* log to stderr */
+};
+
+struct control_start {
+	const struct conf *conf;
+	int listener;			/* control socket, listening */
+	int parent;
+	bool foreground;
+};
+
+int relay_main(const struct relay_start *s);
+int control_main(const struct control_start *s);
+int parent_main(struct conf *conf, const char *path, bool foreground);
+
+#endif

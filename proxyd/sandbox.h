@@ -1,0 +1,24 @@
+/*
+ * sandbox.h - give privileges away, once and for good
+ *
+ * sandbox_enter() is called by every child before it reads a byte from a peer.
+ * It changes to the user, clears every capability set (bounding set included),
+ * sets no_new_privs, and then per kind: relay: empty root, Landlock without
+ * any right, seccomp without socket(2); control: no capability, Landlock read
+ * only where a resolver and the log need it, seccomp against the rest.
+ * In a sanitizer build the seccomp filter denies the named calls only, since
+ * the sanitizer's own needs are not ours to list.
+ */
+#ifndef SALLYPORT_SANDBOX_H
+#define SALLYPORT_SANDBOX_H
+
+enum sandbox { SANDBOX_RELAY, SANDBOX_CONTROL };
+
+/* 0, or -1 with a message logged: the child must exit. */
+int sandbox_enter(enum sandbox kind, const char *user);
+
+/* The parent keeps CAP_NET_ADMIN, NET_RAW, NET_BIND_SERVICE, SETUID, SETGID,
+ * SETPCAP, SYS_CHROOT and KILL, nothing else. 0 or -1. */
+int sandbox_parent(void);
+
+#endif

@@ -1,0 +1,82 @@
+/*
+ * rules.h - everything Sallyport owns in the kernel
+ *
+ * Two users. The CLI applies, verifies and removes the whole installation
+ * (chains, sets, policy routes) with iptables-restore, ipset and ip. The
+ * parent of the daemon touches only elements of our own sets, through libipset
+ * and without starting a process: the gate each second, server addresses when
+ * names change.
+ *
+ * Names of what we own: chains and sets begin with "sallyport". Sets come in
+ * pairs NAME4 (family inet) and NAME6 (inet6), except the two port bitmaps.
+ */
+#ifndef SALLYPORT_RULES_H
+#define SALLYPORT_RULES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "lib/addr.h"
+
+struct conf;
+
+/* bitmap:port sets: captured at all; captured beyond the SYN. */
+#define SET_LIVE "sallyport_live"
+#define SET_ALL "sallyport_all"
+
+/* A port leaves the gate this many seconds after its last refresh. */
+#define GATE_SECONDS 5
+
+/* hash:net sets the daemon fills (address families appended by the code). */
+enum addr_set {
+	ADDR_SET_OWN,	/* sallyport_own: the provider's hosts, pass_destinations */
+	ADDR_SET_POP3,	/* sallyport_pop3: listed servers with pop3 */
+	ADDR_SET_COUNT
+};
+
+/* ---- CLI side: each returns the process exit status (0 ok, 1 failed or
+ * differs, 2 usage/configuration) and explains itself on err. ---- */
+
+struct rules_options {
+	bool json;
+	const char *program;	/* for "run `sallyport ... '" hints */
+};
+
+/* Exactly what apply would do, each rule with its purpose. */
+int rules_show(const struct conf *c, const struct rules_options *o, FILE *out);
+int rules_apply(const struct conf *c, const struct rules_options *o, FILE *out,
+	FILE *err);
+/* Names each difference between what should be and what is; warnings about
+ * foreign rules that no longer see proxied traffic (FORWARD drops, MSS clamps)
+ * do not change the exit status. */
+int rules_verify(const struct conf *c, const struct rules_options *o, FILE *out,
+	FILE *err);
+/* Needs no valid configuration of our own; removes what is ours by name. */
+int rules_remove(const struct conf *c, const struct rules_options *o, FILE *out,
+	FILE *err);
+
+/* ---- daemon side ---- */
+
+struct gate;
+
+/* NULL: libipset cannot be used (message logged). Needs CAP_NET_ADMIN. */
+struct gate *gate_open(void);
+void gate_close(struct gate **g);
+
+/*
+ * Keep a port in the set for another GATE_SECONDS. 1: it was there; 0: it was
+ * not (the gate has just been opened); -1: the set does not exist or the
+ * kernel refused (rules not applied).
+ */
+int gate_refresh(struct gate *g, const char *set, uint16_t port);
+/* Is the port in the set now? 1, 0, or -1 as above. */
+int gate_test(struct gate *g, const char *set, uint16_t port);
+/* Take a port out at once. 0, also when it was not there; -1 no such set. */
+int gate_shut(struct gate *g, const char *set, uint16_t port);
+
+/* Add or delete one address of a set; adding twice and deleting what is not
+ * there are no errors. 0 or -1. */
+int gate_addr(struct gate *g, enum addr_set set, const struct addr *a, bool add);
+
+#endif

@@ -1,0 +1,139 @@
+"""Private namespaces for one lab.
+
+The outer process becomes unshare(1); everything else happens in network,
+mount and PID namespaces of its own.  So two labs at once cannot collide, the
+host's network is never touched, and when the outer process dies the kernel
+kills what is left: there is no clean-up code that could be forgotten.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+MARK = "SALLYPORT_LAB_INSIDE"
+ROOT = Path("/run/lab")
+HOST_ETC = Path("/run/host-etc")
+
+# Users that a fresh Debian does not have: the daemon's own, and the owner of
+# the mailboxes.
+USERS = {"sallyport": 4990, "sallyport-relay": 4991, "vmail": 5000}
+
+
+def inside():
+    return os.environ.get(MARK) == "1"
+
+
+def enter(program, args):
+    """Become `unshare ... program args`; does not return."""
+    if subprocess.run(["sh", "-c", "command -v unshare nsenter ip >/dev/null"],
+                      check=False).returncode:
+        sys.exit("lab: util-linux and iproute2 are needed")
+    command = ["unshare", "--net", "--mount", "--pid", "--fork",
+               "--kill-child", "--mount-proc"]
+    if os.geteuid() != 0:
+        command += ["--map-auto", "--map-root-user"]
+    os.environ[MARK] = "1"
+    os.environ["PATH"] = "/usr/local/sbin:/usr/sbin:/sbin:" + os.environ.get(
+        "PATH", "/usr/bin:/bin")
+    os.execvp(command[0], command + ["/usr/bin/python3", program] + args)
+
+
+def as_init(work):
+    """PID 1 of the lab: run work() in a child, bury every orphan."""
+    if os.getpid() != 1:
+        return work()
+    private_files()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        claim_terminal()
+        code = 1
+        try:
+            code = work()
+        except SystemExit as leave:
+            code = leave.code
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code if isinstance(code, int) else int(bool(code)))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: os._exit(130))
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            return os.waitstatus_to_exitcode(status) & 0xff
+
+
+def claim_terminal():
+    """Make the terminal ours, so that Ctrl-C and a shell's job control work."""
+    import fcntl
+    import termios
+    if sys.stdin and sys.stdin.isatty():
+        try:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 1)
+        except OSError:
+            pass
+
+
+def mount(*args):
+    subprocess.run(["mount", *args], check=True)
+
+
+def private_files():
+    """A /run and an /etc of our own; what is not ours shows through."""
+    mount("-t", "tmpfs", "-o", "mode=755", "lab", "/run")
+    for sub in ("log", "mail", "tmp", "spool"):
+        (ROOT / sub).mkdir(parents=True)
+    (ROOT / "tmp").chmod(0o1777)
+    os.environ["TMPDIR"] = str(ROOT / "tmp")
+    os.environ["HOME"] = str(ROOT / "tmp")
+    HOST_ETC.mkdir()
+    mount("--rbind", "/etc", str(HOST_ETC))
+    mount("-t", "tmpfs", "-o", "mode=755", "lab-etc", "/etc")
+    etc = Path("/etc")
+    for entry in HOST_ETC.iterdir():
+        target = os.readlink(entry) if entry.is_symlink() else entry
+        (etc / entry.name).symlink_to(target)
+    accounts(etc)
+    replace(etc / "resolv.conf", "nameserver 203.0.113.53\n"
+            "nameserver 2001:db8:53::53\noptions timeout:2 attempts:2\n")
+    replace(etc / "hosts", "127.0.0.1 localhost\n::1 localhost\n")
+    replace(etc / "nsswitch.conf", "passwd: files\ngroup: files\n"
+            "shadow: files\nhosts: files dns\nservices: files\n"
+            "protocols: files\n")
+    replace(etc / "mailname", "lab.example\n")
+    for name in ("sallyport", "postfix", "msmtprc", "swaksrc"):
+        if (etc / name).is_symlink():
+            (etc / name).unlink()
+    (etc / "sallyport").mkdir()
+
+
+def replace(path, text):
+    if path.is_symlink() or path.exists():
+        path.unlink()
+    path.write_text(text)
+
+
+def accounts(etc):
+    passwd = (HOST_ETC / "passwd").read_text()
+    group = (HOST_ETC / "group").read_text()
+    for name, number in USERS.items():
+        if f"\n{name}:" not in "\n" + passwd:
+            passwd += f"{name}:x:{number}:{number}:lab:/:/usr/sbin/nologin\n"
+        if f"\n{name}:" not in "\n" + group:
+            group += f"{name}:x:{number}:\n"
+    replace(etc / "passwd", passwd)
+    replace(etc / "group", group)
+
+
+def trust(ca_pem):
+    """Let every program in the lab trust the lab's CA and no other."""
+    bundle = Path("/etc/ssl/certs/ca-certificates.crt").resolve()
+    ours = ROOT / "ca-certificates.crt"
+    ours.write_text(ca_pem)
+    mount("--bind", str(ours), str(bundle))
