@@ -40,6 +40,7 @@ userdb {{
   args = uid=5000 gid=5000 home=/run/lab/mail/isp/%n
 }}
 service auth {{
+  client_limit = 5000
   unix_listener auth-client {{
     mode = 0666
   }}

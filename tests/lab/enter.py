@@ -107,7 +107,7 @@ def private_files():
             "shadow: files\nhosts: files dns\nservices: files\n"
             "protocols: files\n")
     replace(etc / "mailname", "lab.example\n")
-    for name in ("sallyport", "postfix", "msmtprc", "swaksrc"):
+    for name in ("sallyport", "msmtprc"):
         if (etc / name).is_symlink():
             (etc / name).unlink()
     (etc / "sallyport").mkdir()

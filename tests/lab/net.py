@@ -100,12 +100,12 @@ def attach(host):
     """One link: eth0 at the host, a device named like the host at the router."""
     router4 = ROUTERS[host.router]
     batch(host.router, [
-        f"link add {host.name} type veth peer name eth0 netns {host.name}",
-        f"link set {host.name} up",
+        f"link add name {host.name} type veth peer name eth0 netns {host.name}",
+        f"link set dev {host.name} up",
         f"addr add {router4}/32 dev {host.name}",
         f"addr add fe80::1/64 dev {host.name} nodad"]
         + [f"route add {a}/32 dev {host.name} src {router4}" for a in host.v4])
-    batch(host.name, ["link set eth0 up"]
+    batch(host.name, ["link set dev eth0 up"]
           + [f"addr add {a}/32 dev eth0" for a in host.v4]
           + [f"addr add {a}/128 dev eth0 nodad" for a in host.v6]
           + ["addr add fe80::2/64 dev eth0 nodad",
@@ -117,11 +117,11 @@ def attach(host):
 
 
 def uplink():
-    batch("gw", ["link add up0 type veth peer name down0 netns inet",
-                 "link set up0 up",
+    batch("gw", ["link add name up0 type veth peer name down0 netns inet",
+                 "link set dev up0 up",
                  f"addr add {GW_UP[4]}/30 dev up0",
                  f"addr add {GW_UP[6]}/64 dev up0 nodad"])
-    batch("inet", ["link set down0 up",
+    batch("inet", ["link set dev down0 up",
                    f"addr add {INET_DOWN[4]}/30 dev down0",
                    f"addr add {INET_DOWN[6]}/64 dev down0 nodad"]
           + [f"route add {p} via {GW_UP[4]}" for p in SUBSCRIBERS[4]]
