@@ -12,8 +12,9 @@
 
 /*
  * Set once per process. ident is the word before the message ("parent",
- * "relay0", ...). to_stderr: lines "<level> ident: message" on descriptor 2,
- * otherwise syslog(3), facility mail. Levels are those of <syslog.h>.
+ * "relay0", ...). to_stderr: lines "warning ident: message" on descriptor 2,
+ * otherwise the syslog socket, facility mail. Levels are those of <syslog.h>.
+ * No call waits longer than a tenth of a second for a log that is not read.
  */
 void log_open(const char *ident, bool to_stderr);
 void log_set_ident(const char *ident);
@@ -23,6 +24,12 @@ void log_msg(int level, const char *fmt, ...)
 
 /* One finished line, unchanged, at the level: session events. */
 void log_line(int level, const char *line);
+
+/* The syslog socket, which a child keeps when it closes the rest; -1: none. */
+int log_fd(void);
+
+/* Lines of this process that could not be written so far. */
+unsigned long log_lost(void);
 
 #define log_debug(...) log_msg(LOG_DEBUG, __VA_ARGS__)
 #define log_info(...) log_msg(LOG_INFO, __VA_ARGS__)

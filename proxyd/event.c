@@ -1,0 +1,172 @@
+/*
+ * event.c - check an event that came from a relay and write its log line
+ *
+ * Does: the range check of every field, the kv line, the text of an id. Does
+ * not: read, store, count or send anything; pure functions over one record.
+ *
+ * event_check and event_render are called by control.c with bytes that a
+ * relay wrote. The relay may have been taken over, and in an honest one helo
+ * and detail are still the peers' own bytes: event_check must have accepted a
+ * record before event_render sees it, and those two fields only ever pass
+ * through kv_text, which escapes.
+ *
+ * The order of the keys is fixed, ours before the client's: whoever parses
+ * from the left never meets a forged key before the real one.
+ */
+#include "proxyd/event.h"
+
+#include <string.h>
+#include <sys/socket.h>
+#include <syslog.h>
+
+#include "conf/conf.h"
+#include "lib/kv.h"
+
+const char *const event_word[EVENT_COUNT] = {
+#define EVENT(sym, word, level, help) [EVENT_##sym] = word,
+#include "proxyd/event.tbl"
+#undef EVENT
+};
+
+const int event_level[EVENT_COUNT] = {
+#define EVENT(sym, word, level, help) [EVENT_##sym] = level,
+#include "proxyd/event.tbl"
+#undef EVENT
+};
+
+const char *const reason_word[REASON_COUNT] = {
+#define REASON(sym, word, help) [REASON_##sym] = word,
+#include "proxyd/reason.tbl"
+#undef REASON
+};
+
+const char *const reason_help[REASON_COUNT] = {
+#define REASON(sym, word, help) [REASON_##sym] = help,
+#include "proxyd/reason.tbl"
+#undef REASON
+};
+
+const char *const event_stage_word[EVENT_STAGE_COUNT] = {
+	[STAGE_NONE] = "none",		[STAGE_CONNECT] = "connect",
+	[STAGE_TLS] = "tls",		[STAGE_GREETING] = "greeting",
+	[STAGE_EHLO] = "ehlo",		[STAGE_AUTH] = "auth",
+	[STAGE_MAIL] = "mail",		[STAGE_RCPT_TO] = "rcpt",
+	[STAGE_DATA] = "data",		[STAGE_LOGIN] = "login",
+	[STAGE_SESSION] = "session",
+};
+
+const char *
+event_id_text(uint64_t id, char out[EVENT_ID_LEN])
+{
+	/* Crockford: no I, L, O, U; people read these ids over the telephone */
+	static const char digit[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+	for (int i = EVENT_ID_LEN - 2; i >= 0; i--, id >>= 5)
+		out[i] = digit[id & 31];
+	out[EVENT_ID_LEN - 1] = '\0';
+	return out;
+}
+
+static int
+check_addr(const struct addr *a)
+{
+	static const uint8_t zero[16];
+
+	if (a->pad != 0)
+		return -1;
+	switch (a->family) {
+	case 0:
+		return a->port == 0 && memcmp(a->ip, zero, 16) == 0 ? 0 : -1;
+	case AF_INET:
+		return memcmp(a->ip + 4, zero, 12) == 0 ? 0 : -1;
+	case AF_INET6:
+		return 0;
+	default:
+		return -1;
+	}
+}
+
+static int
+check_esc(const char *esc, size_t size)
+{
+	if (memchr(esc, '\0', size) == NULL)
+		return -1;
+	for (; *esc != '\0'; esc++)
+		if (*esc != '.' && (*esc < '0' || *esc > '9'))
+			return -1;
+	return 0;
+}
+
+int
+event_check(const struct event *e, const struct conf *c)
+{
+	if (e->kind >= EVENT_COUNT || e->reason >= REASON_COUNT ||
+		e->stage >= EVENT_STAGE_COUNT || e->early > 1)
+		return -1;
+	if (e->tls != 0 && e->tls != 12 && e->tls != 13)
+		return -1;
+	if (e->code != 0 && (e->code < 200 || e->code > 599))
+		return -1;
+	if (e->class_index < -1 ||
+		(e->class_index >= 0 && (size_t)e->class_index >= c->nclasses))
+		return -1;
+	if (e->server_index < -1 ||
+		(e->server_index >= 0 && (size_t)e->server_index >= c->nservers))
+		return -1;
+	if (e->helo_len > EVENT_HELO_MAX || e->detail_len > EVENT_DETAIL_MAX)
+		return -1;
+	if (check_addr(&e->line) != 0 || e->line.port != 0 ||
+		check_addr(&e->src) != 0 || check_addr(&e->dst) != 0 ||
+		check_addr(&e->out) != 0)
+		return -1;
+	return check_esc(e->esc, sizeof(e->esc));
+}
+
+static void
+render_parties(struct kv *k, const struct event *e, const struct conf *c)
+{
+	char id[EVENT_ID_LEN];
+
+	kv_word(k, "id", event_id_text(e->id, id));
+	if (e->line.family != 0)
+		kv_addr(k, "line", &e->line);
+	if (e->class_index >= 0)
+		kv_word(k, "class", c->classes[e->class_index].name);
+	if (e->src.family != 0)
+		kv_addr_port(k, "src", &e->src);
+	if (e->dst.family != 0)
+		kv_addr_port(k, "dst", &e->dst);
+	if (e->out.family != 0)
+		kv_addr_port(k, "out", &e->out);
+	if (e->server_index >= 0)
+		kv_word(k, "server", c->servers[e->server_index].name);
+}
+
+void
+event_render(const struct event *e, const struct conf *c, char *out, size_t cap)
+{
+	struct kv k;
+
+	kv_open(&k, out, cap, event_word[e->kind]);
+	render_parties(&k, e, c);
+	kv_word(&k, "stage", event_stage_word[e->stage]);
+	if (e->code != 0) {
+		kv_uint(&k, "code", e->code);
+		if (e->esc[0] != '\0')
+			kv_word(&k, "esc", e->esc);
+	}
+	kv_uint(&k, "rcpts", e->rcpts);
+	kv_uint(&k, "msgs", e->messages);
+	kv_uint(&k, "up", e->bytes_up);
+	kv_uint(&k, "down", e->bytes_down);
+	if (e->tls != 0)
+		kv_word(&k, "tls", e->tls == 13 ? "1.3" : "1.2");
+	kv_tenths(&k, "dur", e->duration_ms);
+	kv_word(&k, "reason", reason_word[e->reason]);
+	if (e->early)
+		kv_uint(&k, "early", 1);
+	if (e->helo_len > 0)
+		kv_text(&k, "helo", e->helo, e->helo_len);
+	if (e->detail_len > 0)
+		kv_text(&k, "detail", e->detail, e->detail_len);
+}
