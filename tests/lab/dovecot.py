@@ -90,7 +90,11 @@ class Dovecot:
                 os.chown(f"/run/lab/mail/isp/{name}/Maildir/{sub}", 5000, 5000)
 
     def start(self):
-        self.process = proc.spawn("isp", ["dovecot", "-c", CONF, "-F"], LOG)
+        # Under the host's own name: it stands in the APOP challenge, and mail
+        # programs look whether it is one.
+        self.process = proc.spawn("isp", [
+            "unshare", "--uts", "sh", "-c", "hostname mail.isp.example && "
+            f"exec dovecot -c {CONF} -F"], LOG)
 
     def ready(self):
         proc.wait_ports(self.process, (110, 143, 993, 995), "Dovecot")

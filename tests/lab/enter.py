@@ -8,6 +8,7 @@ kills what is left: there is no clean-up code that could be forgotten.
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ def enter(program, args):
     if subprocess.run(["sh", "-c", "command -v unshare nsenter ip >/dev/null"],
                       check=False).returncode:
         sys.exit("lab: util-linux and iproute2 are needed")
-    command = ["unshare", "--net", "--mount", "--pid", "--fork",
+    command = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork",
                "--kill-child", "--mount-proc"]
     if os.geteuid() != 0:
         command += ["--map-auto", "--map-root-user"]
@@ -86,6 +87,7 @@ def mount(*args):
 
 def private_files():
     """A /run and an /etc of our own; what is not ours shows through."""
+    socket.sethostname("lab.example")
     mount("-t", "tmpfs", "-o", "mode=755", "lab", "/run")
     for sub in ("log", "mail", "tmp", "spool"):
         (ROOT / sub).mkdir(parents=True)

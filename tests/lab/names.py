@@ -17,6 +17,7 @@ NAMES = {
     "mx.isp.example": ("isp", 1),
     "ns.lab.example": ("dns", 0),
     "line-dynamic.isp.example": ("dynamic", 0),
+    "line-second.isp.example": ("second", 0),
     "line-legacy.isp.example": ("legacy", 0),
     "line-allowed.isp.example": ("allowed", 0),
     "line-fixed.isp.example": ("fixed", 0),

@@ -1,18 +1,22 @@
-"""The network: four lines, a gateway, an internet router, five hosts.
+"""The network: five lines, a gateway, an internet router, five hosts.
 
     dynamic ─┐
-    legacy  ─┤                    ┌─ mxa   mx.alpha.example
-    allowed ─┼─ gw ──── inet ─────┼─ mxb   mx.beta.example
-    fixed   ─┘                    ├─ isp   mail.isp.example, mx.isp.example
-                                  └─ dns   ns.lab.example
+    second  ─┤                    ┌─ mxa   mx.alpha.example
+    legacy  ─┼─ gw ──── inet ─────┼─ mxb   mx.beta.example
+    allowed ─┤                    ├─ isp   mail.isp.example, mx.isp.example
+    fixed   ─┘                    └─ dns   ns.lab.example
 
 Every host hangs on a link of its own and knows nothing but a default route;
 gw and inet really route.  Addresses are those set aside for tests and
 documentation; the namespaces have no way out of the machine.
 """
 
+import ctypes
+import os
 import signal
+import socket
 import subprocess
+import threading
 from dataclasses import dataclass
 
 import proc
@@ -33,6 +37,8 @@ class Host:
 LINES = {line.name: line for line in (
     Host("dynamic", ("198.18.3.7",), ("2001:db8:1:700::7",),
          "2001:db8:1:700::/56", "gw"),
+    Host("second", ("198.18.4.8",), ("2001:db8:1:800::8",),
+         "2001:db8:1:800::/56", "gw"),
     Host("legacy", ("198.19.0.20",), ("2001:db8:2:2000::20",),
          "2001:db8:2:2000::/56", "gw"),
     Host("allowed", ("198.18.3.99",), ("2001:db8:1:9900::99",),
@@ -145,6 +151,39 @@ def narrow(name, mtu):
     for ns in ("gw", "inet", *LINES):
         for family in ("-4", "-6"):
             proc.run(ns, ["ip", family, "route", "flush", "cache"])
+
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNET = 0x40000000
+
+
+def inside(ns, work, *args, **more):
+    """Call work() on a thread that lives in ns; sockets it makes stay there."""
+    box = {}
+
+    def body():
+        try:
+            handle = os.open(f"/run/netns/{ns}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if LIBC.setns(handle, CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), f"setns {ns}")
+            finally:
+                os.close(handle)
+            box["value"] = work(*args, **more)
+        except BaseException as error:
+            box["error"] = error
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    if "error" in box:
+        raise box["error"]
+    return box["value"]
+
+
+def connect(ns, host, port, timeout=10, **more):
+    """A TCP connection from namespace ns."""
+    return inside(ns, socket.create_connection, (host, port), timeout, **more)
 
 
 class Capture:

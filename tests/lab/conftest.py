@@ -1,0 +1,61 @@
+"""What every lab test stands on: one raised lab, one daemon, and the question
+after each test whether the daemon is as it was before."""
+
+import pytest
+
+import daemon as daemon_module
+import enter
+import proc
+import world as world_module
+
+
+def pytest_configure():
+    if not enter.inside():
+        raise pytest.UsageError("these tests run inside the lab: "
+                                "tests/lab/lab test")
+
+
+@pytest.fixture(scope="session")
+def world():
+    return world_module.World()
+
+
+@pytest.fixture(scope="session")
+def running(world):
+    """The daemon that the tests share, past its grace time."""
+    gate = daemon_module.Daemon(daemon_module.quick()).start()
+    gate.wait_all()
+    yield gate
+    code = gate.stop()
+    assert code == 0, f"sallyportd ended with {code}\n{proc.tail(gate.log)}"
+
+
+@pytest.fixture
+def gate(running, request):
+    """The shared daemon, checked after the test: alive, no descriptor more
+    than before, nothing at warning or worse that the test did not ask for."""
+    if not running.alive():
+        running.start()
+        running.wait_all()
+    running.wait_gate(True)
+    before, since = running.holdings(), running.here()
+    running.expected = []
+    yield running
+    assert running.alive(), "the daemon died\n" + proc.tail(running.log, 40)
+    running.wait_holdings(before)
+    bad = [line for line in running.bad_lines(since)
+           if not any(text in line for text in running.expected)]
+    assert not bad, "unexpected log lines:\n" + "\n".join(bad)
+    leaked = [line for line in running.lines(since)
+              if world_module.dovecot.PASSWORD in line]
+    assert not leaked, "a password in the log:\n" + "\n".join(leaked)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failure shows the ends of all logs."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed and call.when in ("setup", "call", "teardown"):
+        for path in sorted(proc.LOG.glob("*.log")):
+            report.sections.append((str(path), proc.tail(path, 40)))
