@@ -27,6 +27,11 @@ int lpm_add(struct lpm *l, const struct prefix *p, int32_t value, int32_t *old_r
 int32_t lpm_find(const struct lpm *l, const struct addr *a,
 	struct prefix *matched_r);
 
+/* The same among prefixes of at most max_len bits: with the length of a match
+ * minus one, the next shorter match. */
+int32_t lpm_find_within(const struct lpm *l, const struct addr *a,
+	unsigned max_len, struct prefix *matched_r);
+
 size_t lpm_count(const struct lpm *l);
 
 #endif
