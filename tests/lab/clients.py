@@ -89,6 +89,20 @@ def mpop(line, server, auth="user", password=PASSWORD, user="kenji",
     return result
 
 
+def fetchmail(line, server, user="kenji", password=PASSWORD):
+    """POP3 on port 110 with APOP; the mail that came is in .mail."""
+    box = tempfile.mktemp(dir=TMP, suffix=".mbox")
+    path = config(f'poll "{server}" protocol APOP username '
+                  f'"{user}@isp.example" password "{password}" '
+                  'sslproto "" fetchall\n')
+    result = proc.run(line, [
+        "fetchmail", "-f", path, "-v", "-v", "--nosyslog", "--nodetach",
+        "--mda", f"cat >>{box}", "--pidfile", box + ".pid",
+        "--idfile", box + ".ids"], env={"FETCHMAILHOME": str(TMP)})
+    result.mail = Path(box).read_text() if os.path.exists(box) else ""
+    return result
+
+
 def curl_pop3(line, server, user="kenji", password=PASSWORD, options="*",
               number="1"):
     host = f"[{server}]" if ":" in server else server

@@ -58,4 +58,4 @@ def pytest_runtest_makereport(item, call):
     report = outcome.get_result()
     if report.failed and call.when in ("setup", "call", "teardown"):
         for path in sorted(proc.LOG.glob("*.log")):
-            report.sections.append((str(path), proc.tail(path, 40)))
+            report.sections.append((str(path), proc.tail(path, 15)))

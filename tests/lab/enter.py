@@ -7,6 +7,7 @@ kills what is left: there is no clean-up code that could be forgotten.
 """
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,6 @@ from pathlib import Path
 
 MARK = "SALLYPORT_LAB_INSIDE"
 ROOT = Path("/run/lab")
-HOST_ETC = Path("/run/host-etc")
 
 # Users that a fresh Debian does not have: the daemon's own, and the owner of
 # the mailboxes.
@@ -94,13 +94,14 @@ def private_files():
     (ROOT / "tmp").chmod(0o1777)
     os.environ["TMPDIR"] = str(ROOT / "tmp")
     os.environ["HOME"] = str(ROOT / "tmp")
-    HOST_ETC.mkdir()
-    mount("--rbind", "/etc", str(HOST_ETC))
-    mount("-t", "tmpfs", "-o", "mode=755", "lab-etc", "/etc")
+    # A copy, not an overlay: works in every kernel, container and user
+    # namespace.  What an ordinary user may not read (shadow) stays behind.
+    copy = Path("/run/etc")
+    copy.mkdir()
+    subprocess.run(["cp", "-dR", "--preserve=mode,links", "/etc/.", copy],
+                   check=False, stderr=subprocess.DEVNULL)
+    mount("--bind", str(copy), "/etc")
     etc = Path("/etc")
-    for entry in HOST_ETC.iterdir():
-        target = os.readlink(entry) if entry.is_symlink() else entry
-        (etc / entry.name).symlink_to(target)
     accounts(etc)
     replace(etc / "resolv.conf", "nameserver 203.0.113.53\n"
             "nameserver 2001:db8:53::53\noptions timeout:2 attempts:2\n")
@@ -109,21 +110,19 @@ def private_files():
             "shadow: files\nhosts: files dns\nservices: files\n"
             "protocols: files\n")
     replace(etc / "mailname", "lab.example\n")
-    for name in ("sallyport", "msmtprc"):
-        if (etc / name).is_symlink():
-            (etc / name).unlink()
+    (etc / "msmtprc").unlink(missing_ok=True)
+    shutil.rmtree(etc / "sallyport", ignore_errors=True)
     (etc / "sallyport").mkdir()
 
 
 def replace(path, text):
-    if path.is_symlink() or path.exists():
-        path.unlink()
+    path.unlink(missing_ok=True)
     path.write_text(text)
 
 
 def accounts(etc):
-    passwd = (HOST_ETC / "passwd").read_text()
-    group = (HOST_ETC / "group").read_text()
+    passwd = (etc / "passwd").read_text()
+    group = (etc / "group").read_text()
     for name, number in USERS.items():
         if f"\n{name}:" not in "\n" + passwd:
             passwd += f"{name}:x:{number}:{number}:lab:/:/usr/sbin/nologin\n"
@@ -135,7 +134,6 @@ def accounts(etc):
 
 def trust(ca_pem):
     """Let every program in the lab trust the lab's CA and no other."""
-    bundle = Path("/etc/ssl/certs/ca-certificates.crt").resolve()
-    ours = ROOT / "ca-certificates.crt"
-    ours.write_text(ca_pem)
-    mount("--bind", str(ours), str(bundle))
+    bundle = Path("/etc/ssl/certs/ca-certificates.crt")
+    bundle.parent.mkdir(parents=True, exist_ok=True)
+    replace(bundle, ca_pem)

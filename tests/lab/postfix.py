@@ -143,7 +143,8 @@ class Postfix:
         self.process = proc.spawn(
             self.ns, ["/usr/lib/postfix/sbin/master", "-c", self.config,
                       "-d"], self.log,
-            env={**os.environ, "MAIL_CONFIG": str(self.config)})
+            env={**os.environ, "MAIL_CONFIG": str(self.config)},
+            start_new_session=True)
 
     def ready(self):
         proc.wait_ports(self.process, self.ports, f"Postfix at {self.ns}")

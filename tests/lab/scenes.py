@@ -320,19 +320,18 @@ def starttls_is_tunnelled(play):
 
 # ---- POP3 -----------------------------------------------------------------
 
-def fetch(play, auth, method):
+def fetch(play, program, told, method):
     token = play.token()
     play.world.empty("kenji")
     play.world.put("kenji", clients.message(token, "mei@alpha.example",
                                             "kenji@isp.example"))
     before = len(proc.tail(DOVECOT_LOG, 10 ** 6).splitlines())
-    play.do(f"line legacy, mpop auth={auth} without TLS to "
-            "mail.isp.example:110")
-    result = clients.mpop("legacy", play.at("isp"), auth)
-    play.quote(result, r"^(<--|-->) (\+OK (Dovecot|Logged)|USER|PASS|APOP)")
-    play.check("mpop fetched the message", token in result.mail, result.out)
-    play.arrived(f"{token} in mpop's mailbox" if token in result.mail
-                 else "nothing in mpop's mailbox")
+    play.do(f"line legacy, {told} without TLS to mail.isp.example:110")
+    result = program("legacy", play.at("isp"))
+    play.quote(result, r"(\+OK (Dovecot|Logged)| (USER|PASS|APOP) )")
+    play.check("the message is fetched", token in result.mail, result.out)
+    play.arrived(f"{token} in the program's mailbox" if token in result.mail
+                 else "nothing in the program's mailbox")
     tail = proc.tail(DOVECOT_LOG, 10 ** 6).splitlines()[before:]
     login = next((line for line in tail if "Login: user=<kenji" in line
                   and f"method={method}" in line), "")
@@ -347,12 +346,12 @@ def fetch(play, auth, method):
 
 @scene("mail is fetched by POP3 in clear, with USER and PASS")
 def pop3_is_wrapped(play):
-    fetch(play, "user", "PLAIN")
+    fetch(play, clients.mpop, "mpop with USER and PASS", "PLAIN")
 
 
 @scene("mail is fetched by POP3 in clear, with APOP")
 def pop3_apop_survives(play):
-    fetch(play, "apop", "APOP")
+    fetch(play, clients.fetchmail, "fetchmail with APOP", "APOP")
 
 
 # ---- trust ----------------------------------------------------------------

@@ -56,8 +56,8 @@ def test_apop_works_without_us(world, family):
     world.empty("yuki")
     world.put("yuki", clients.message("apop-direct", "a@alpha.example",
                                       "yuki@isp.example"))
-    result = clients.mpop("legacy", net.address("isp", family), "apop",
-                          user="yuki")
+    result = clients.fetchmail("legacy", net.address("isp", family),
+                               user="yuki")
     assert "apop-direct" in result.mail, result.out
 
 
