@@ -13,6 +13,7 @@ CERTIFICATES = {
     "mxa": ("mx.alpha.example",),
     "mxb": ("mx.beta.example",),
     "isp": ("mail.isp.example", "mx.isp.example"),
+    "odd": ("odd.isp.example",),
     "wrong": ("www.elsewhere.example",),
 }
 CURRENT = DIR / "isp-current.pem"

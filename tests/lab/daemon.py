@@ -7,7 +7,6 @@ import signal
 from collections import Counter
 from pathlib import Path
 
-import net
 import proc
 
 REPO = Path(__file__).resolve().parents[2]
@@ -41,9 +40,11 @@ allow = {{ file = "/etc/sallyport/allow.list"; }};
 pass_destinations = ( "own", "203.0.113.81/32", "2001:db8:80::81/128" );
 servers = (
   {{ name = "mail.isp.example"; submission = "{submission}"; starttls = 587;
-    pop3 = "tls:995"; own = true; }}
+    pop3 = "tls:995"; own = true; }},
+  {{ name = "odd.isp.example"; submission = "tls:465"; pop3 = "tls:995"; }}
 );
 smtp = {{
+  max_per_line = {per_line};
   block = {{ stage = "adaptive"; code = "550 5.7.1"; delay = {delay};
     text = ( "Outbound port 25 is closed on this line (OP25B).",
       "Set your mail program to your provider's submission server, port 587." );
@@ -63,9 +64,11 @@ UGLY = re.compile(r"AddressSanitizer|runtime error:|Assertion|SIGSEGV|"
                   r"LeakSanitizer|core dumped|double free")
 
 
-def quick(workers=1, grace=3, delay=1, submission="tls:465", gateway=""):
+def quick(workers=1, grace=3, delay=1, submission="tls:465", gateway="",
+          per_line=20):
     return QUICK.format(workers=workers, grace=grace, delay=delay,
-                        submission=submission, gateway=gateway)
+                        submission=submission, gateway=gateway,
+                        per_line=per_line)
 
 
 class Event(dict):
@@ -157,6 +160,14 @@ class Daemon:
         """Until the grace time is over and every packet is captured."""
         proc.wait_until(lambda: self.is_open(25, "sallyport_all"),
                         "the grace time to end", timeout, pause=0.1)
+
+    def restart(self, config):
+        """Stop it, and start it with another configuration."""
+        code = self.stop()
+        assert code == 0, f"sallyportd ended with {code}"
+        CONF.write_text(config)
+        self.start()
+        self.wait_all()
 
     def stop(self, number=signal.SIGTERM):
         return proc.stop(self.process, number, 20) if self.process else None
@@ -363,6 +374,3 @@ def plain_tables(state):
         out.append((name, lines))
     return out
 
-
-def interface(family):
-    return net.GW_UP[family]

@@ -15,6 +15,8 @@ NAMES = {
     "mx.beta.example": ("mxb", 0),
     "mail.isp.example": ("isp", 0),
     "mx.isp.example": ("isp", 1),
+    # A listed server on which tests put servers that misbehave.
+    "odd.isp.example": ("dns", 1),
     "ns.lab.example": ("dns", 0),
     "line-dynamic.isp.example": ("dynamic", 0),
     "line-second.isp.example": ("second", 0),

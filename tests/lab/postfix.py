@@ -13,7 +13,7 @@ SPOOL = Path("/run/lab/spool")
 MAIL = Path("/run/lab/mail")
 
 # Who has a mailbox, in every domain.
-USERS = ("info", "sales", "kenji", "yuki", "hana", "load")
+USERS = ("info", "sales", "kenji", "yuki", "hana", "load", "discard")
 
 MAIN = """\
 compatibility_level = 3.6
@@ -35,6 +35,7 @@ mynetworks = 127.0.0.0/8 [::1]/128
 virtual_mailbox_domains = {domain}
 virtual_mailbox_base = {mail}
 virtual_mailbox_maps = texthash:{config}/mailboxes
+transport_maps = inline:{{ discard@{domain}=discard: }}
 virtual_uid_maps = static:5000
 virtual_gid_maps = static:5000
 smtpd_relay_restrictions = permit_sasl_authenticated, reject_unauth_destination

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ca
+import daemon
 import dovecot
 import enter
 import names
@@ -35,6 +36,8 @@ class World:
         for server in self.servers():
             server.ready()
         proc.wait_ports(self.dns, (53,), "dnsmasq")
+        # What the gateway's kernel holds before any rule of ours.
+        self.pristine = daemon.kernel_state()
         self.seconds = time.monotonic() - began
 
     def servers(self):
