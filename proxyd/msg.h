@@ -28,7 +28,8 @@ enum msg_type {
 				 * of this gateway */
 	/* parent -> control */
 	MSG_RELAY,		/* n: slot; one descriptor: stream to that relay */
-	MSG_GATE,		/* n: port; m: 0 shut, 1 SYN only, 2 all */
+	MSG_GATE,		/* n: port; m: 0 shut, 1 SYN only, 2 all, 3 the
+				 * rules are not applied */
 	MSG_PROC,		/* n: slot (255: control, 254 parent); m: restarts;
 				 * pid: process id, 0: not running */
 	/* child -> parent */
@@ -36,9 +37,12 @@ enum msg_type {
 	MSG_NEED,		/* n: 4 or 6: send a batch of upstream sockets */
 	MSG_DRAINED,		/* nothing left, about to exit 0 */
 	/* control -> parent */
-	MSG_SERVER_ADDR,	/* n: server index; m: 1 add, 0 delete; addr */
+	MSG_SERVER_ADDR,	/* n: server index; m: 1 add, 0 delete; addr.
+				 * The other way: what an earlier control knew */
 	MSG_SERVERS_KNOWN,	/* the first answers are in: the gate may open */
-	MSG_RELOAD		/* an operator asked for a reload */
+	MSG_RELOAD,		/* an operator asked for a reload */
+	/* parent -> control */
+	MSG_RELOADED		/* the answer; n: 1 done, 0 refused (see log) */
 };
 
 struct msg {

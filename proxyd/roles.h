@@ -9,6 +9,7 @@
 #define SALLYPORT_ROLES_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct conf;
 struct adaptive;
@@ -28,6 +29,7 @@ struct control_start {
 	int listener;			/* control socket, listening */
 	int parent;
 	bool foreground;
+	int64_t started;		/* of the daemon, ms of CLOCK_MONOTONIC */
 };
 
 int relay_main(const struct relay_start *s);

@@ -1,0 +1,696 @@
+/*
+ * children.c - fork, channels, messages and supervision of the other roles
+ *
+ * Does: start a relay or control in its slot, connect it to the rest (channel
+ * to the parent, stream between control and each relay), answer its messages,
+ * ping it each second, kill it when it is silent, collect it when it is dead
+ * and start a successor. Does not: decide when the kernel hands us connections
+ * (gate.c) or what a child does.
+ *
+ * Called from the parent's loop. A child may be taken over: every field of
+ * every message is checked, what cannot be is said and that child is killed;
+ * no message is ever fatal to the parent or to another child. A child in a
+ * slot is in charge until it dies or is told to drain ("leaving"); a leaving
+ * one is only waited for.
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/ipc.h"
+#include "lib/kv.h"
+#include "lib/log.h"
+#include "proxyd/parent.h"
+#include "proxyd/roles.h"
+
+/* Room for every own address of a big gateway, twice. */
+#define QUEUE_MAX 131072
+/* Batches a second; 64,000 new sessions a second are more than a core does. */
+#define NEEDS_MAX 1000
+/* Deaths further apart than this are not "rapid". */
+#define QUIET_MS 10000
+#define RAPID_FREE 3
+#define BACKOFF_MAX_MS 30000
+
+static const char *
+name_of(int slot, char out[32])
+{
+	if (slot == SLOT_CONTROL)
+		snprintf(out, 32, "control");
+	else
+		snprintf(out, 32, "relay %d", slot);
+	return out;
+}
+
+static struct slot *
+slot_of(struct parent *p, int slot)
+{
+	return slot == SLOT_CONTROL ? &p->control_slot : &p->slot[slot];
+}
+
+struct child *
+child_of(struct parent *p, int slot)
+{
+	for (struct child *c = p->children; c != NULL; c = c->next)
+		if (c->slot == slot && !c->leaving)
+			return c;
+	return NULL;
+}
+
+/* ---- sending ---- */
+
+static void
+close_all(const int *fds, int nfds)
+{
+	for (int i = 0; i < nfds; i++)
+		close(fds[i]);
+}
+
+static void
+cut_channel(struct child *c)
+{
+	struct queued *q;
+
+	while ((q = c->out) != NULL) {
+		c->out = q->next;
+		close_all(q->fds, q->nfds);
+		free(q);
+	}
+	c->out_end = &c->out;
+	c->nout = 0;
+	if (c->readable != NULL)
+		event_free(c->readable);
+	if (c->writable != NULL)
+		event_free(c->writable);
+	c->readable = c->writable = NULL;
+	if (c->fd >= 0)
+		close(c->fd);
+	c->fd = -1;
+}
+
+void
+child_condemn(struct child *c, const char *why)
+{
+	char name[32];
+
+	if (c->condemned)
+		return;
+	c->condemned = true;
+	log_warn("%s (pid %d) is killed: %s", name_of(c->slot, name),
+		(int)c->pid, why);
+	kill(c->pid, SIGKILL);
+}
+
+static void
+flush_queue(struct child *c)
+{
+	struct queued *q;
+
+	while ((q = c->out) != NULL) {
+		int rc = ipc_send(c->fd, &q->msg, sizeof(q->msg), q->fds,
+			q->nfds);
+
+		if (rc == 0) {
+			event_add(c->writable, NULL);
+			return;
+		}
+		c->out = q->next;
+		if (c->out == NULL)
+			c->out_end = &c->out;
+		c->nout--;
+		close_all(q->fds, q->nfds);
+		free(q);
+		/* a broken channel shows as end of file on the reading side */
+	}
+}
+
+static void
+on_writable(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	flush_queue(arg);
+}
+
+void
+child_send(struct child *c, const struct msg *m, const int *fds, int nfds)
+{
+	struct queued *q;
+
+	if (c->fd < 0 || c->condemned) {
+		close_all(fds, nfds);
+		return;
+	}
+	if (c->out == NULL &&
+		ipc_send(c->fd, m, sizeof(*m), fds, nfds) != 0) {
+		close_all(fds, nfds);
+		return;
+	}
+	q = c->nout < QUEUE_MAX ? calloc(1, sizeof(*q)) : NULL;
+	if (q == NULL) {
+		close_all(fds, nfds);
+		child_condemn(c, "it does not read its messages");
+		return;
+	}
+	q->msg = *m;
+	q->nfds = nfds;
+	if (nfds > 0)
+		memcpy(q->fds, fds, (size_t)nfds * sizeof(*fds));
+	*c->out_end = q;
+	c->out_end = &q->next;
+	c->nout++;
+	event_add(c->writable, NULL);
+}
+
+void
+child_send_simple(struct child *c, enum msg_type type, uint32_t n, uint32_t m)
+{
+	const struct msg msg = { .type = type, .n = n, .m = m };
+
+	child_send(c, &msg, NULL, 0);
+}
+
+static void
+tell_proc(struct child *control, int slot, unsigned restarts, pid_t pid)
+{
+	const struct msg m = { .type = MSG_PROC, .n = (uint32_t)slot,
+		.m = restarts, .pid = pid };
+
+	if (control != NULL)
+		child_send(control, &m, NULL, 0);
+}
+
+/* ---- receiving ---- */
+
+static void
+send_sockets(struct child *c, uint32_t family)
+{
+	struct msg m = { .type = MSG_SOCKETS, .n = family };
+	int fds[SOCKET_BATCH];
+	int n = sockets_upstream(c->parent->conf, (int)family, fds);
+
+	child_send(c, &m, fds, n);
+}
+
+/* 0, or -1: a message this child cannot have sent in its right mind. */
+static int
+relay_message(struct child *c, const struct msg *m)
+{
+	switch (m->type) {
+	case MSG_NEED:
+		if ((m->n != 4 && m->n != 6) || ++c->needs > NEEDS_MAX)
+			return -1;
+		send_sockets(c, m->n);
+		return 0;
+	default:
+		return -1;
+	}
+}
+
+static int
+control_message(struct child *c, const struct msg *m)
+{
+	struct parent *p = c->parent;
+
+	/* a leaving control speaks of a configuration that is gone */
+	if (c->leaving)
+		return 0;
+	switch (m->type) {
+	case MSG_SERVER_ADDR:
+		return gatekeeper_server_addr(p, m);
+	case MSG_SERVERS_KNOWN:
+		p->servers_known = true;
+		return 0;
+	case MSG_RELOAD:
+		p->reload_wanted = true;
+		p->reload_asker = c;
+		event_active(p->ev_reload, EV_TIMEOUT, 0);
+		return 0;
+	default:
+		return -1;
+	}
+}
+
+static int
+message(struct child *c, const struct msg *m)
+{
+	switch (m->type) {
+	case MSG_PONG:
+		if (m->n != c->pinged)
+			return m->n < c->pinged ? 0 : -1;
+		c->ponged = m->n;
+		c->sessions = m->m;
+		return 0;
+	case MSG_DRAINED:
+		return c->leaving ? 0 : -1;
+	default:
+		return c->slot == SLOT_CONTROL ? control_message(c, m) :
+			relay_message(c, m);
+	}
+}
+
+static void
+on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct child *c = arg;
+	struct msg m;
+
+	(void)what;
+	/* bounded: the tick must not wait for a child that never stops */
+	for (int i = 0; i < 256; i++) {
+		int rc = ipc_recv(fd, &m, sizeof(m), NULL, NULL);
+
+		if (rc == 0)
+			return;
+		if (rc == -1) {
+			cut_channel(c); /* SIGCHLD tells the rest */
+			return;
+		}
+		if (rc == -2 || message(c, &m) != 0) {
+			child_condemn(c, "it sent an impossible message");
+			cut_channel(c);
+			return;
+		}
+	}
+}
+
+/* ---- starting ---- */
+
+/* Only the named descriptors stay open. */
+static void
+close_others(int *keep, int n)
+{
+	unsigned from = 3;
+
+	for (int i = 1; i < n; i++)
+		for (int j = i; j > 0 && keep[j] < keep[j - 1]; j--) {
+			int swap = keep[j];
+
+			keep[j] = keep[j - 1];
+			keep[j - 1] = swap;
+		}
+	for (int i = 0; i < n; i++) {
+		if (keep[i] < (int)from)
+			continue;
+		if (keep[i] > (int)from)
+			(void)close_range(from, (unsigned)keep[i] - 1, 0);
+		from = (unsigned)keep[i] + 1;
+	}
+	(void)close_range(from, ~0U, 0);
+}
+
+/* The parent's loop, without touching the kernel objects both now share. */
+static void
+forget_parent(struct parent *p, int channel, int slot)
+{
+	int keep[] = { channel, log_fd(), -1, -1 };
+	static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE };
+	sigset_t none;
+
+	event_reinit(p->base);
+	event_base_free(p->base);
+	p->base = NULL;
+	if (slot == SLOT_CONTROL)
+		keep[2] = p->control_listener;
+	else {
+		keep[2] = p->slot[slot].listener4;
+		keep[3] = p->slot[slot].listener6;
+	}
+	close_others(keep, 4);
+	/* a Ctrl-C reaches the whole group; the parent says when to leave */
+	for (size_t i = 0; i < sizeof(ignored) / sizeof(*ignored); i++)
+		signal(ignored[i], SIG_IGN);
+	signal(SIGCHLD, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void __attribute__((noreturn))
+run_child(struct parent *p, int channel, int slot)
+{
+	char name[32], title[48];
+	int status;
+
+	forget_parent(p, channel, slot);
+	name_of(slot, name);
+	log_set_ident(name);
+	/* 15 bytes are kept: "sallyport:r250" fits, "sallyportd: " does not */
+	if (slot == SLOT_CONTROL)
+		snprintf(title, sizeof(title), "sallyport:ctl");
+	else
+		snprintf(title, sizeof(title), "sallyport:r%d", slot);
+	prctl(PR_SET_NAME, title, 0, 0, 0);
+	if (slot == SLOT_CONTROL) {
+		const struct control_start s = { .conf = p->conf,
+			.listener = p->control_listener, .parent = channel,
+			.foreground = p->foreground, .started = p->started };
+
+		status = control_main(&s);
+	} else {
+		const struct relay_start s = { .conf = p->conf, .slot = slot,
+			.listener4 = p->slot[slot].listener4,
+			.listener6 = p->slot[slot].listener6,
+			.parent = channel, .adaptive = p->adaptive,
+			.foreground = p->foreground };
+
+		status = relay_main(&s);
+	}
+	_exit(status);
+}
+
+/* Give a relay and control the two ends of a new stream. */
+static void
+connect_relay(struct child *relay, struct child *control)
+{
+	struct msg to_relay = { .type = MSG_CONTROL };
+	struct msg to_control = { .type = MSG_RELAY };
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0,
+			pair) != 0) {
+		log_error("stream between relay and control: %s",
+			strerror(errno));
+		return;
+	}
+	to_control.n = (uint32_t)relay->slot;
+	child_send(relay, &to_relay, &pair[0], 1);
+	child_send(control, &to_control, &pair[1], 1);
+}
+
+/* All that a new child has to hear first. */
+static void
+introduce(struct child *c)
+{
+	struct parent *p = c->parent;
+	struct child *control = child_of(p, SLOT_CONTROL);
+
+	child_send_simple(c, MSG_PING, c->pinged, 0);
+	if (c->slot != SLOT_CONTROL) {
+		children_send_own(p, c);
+		if (control != NULL)
+			connect_relay(c, control);
+		tell_proc(control, c->slot, p->slot[c->slot].restarts, c->pid);
+		return;
+	}
+	tell_proc(c, SLOT_PARENT, 0, getpid());
+	tell_proc(c, SLOT_CONTROL, p->control_slot.restarts, c->pid);
+	gatekeeper_announce(p, c);
+	for (struct child *r = p->children; r != NULL; r = r->next) {
+		if (r->slot == SLOT_CONTROL || r->leaving)
+			continue;
+		connect_relay(r, c);
+		tell_proc(c, r->slot, p->slot[r->slot].restarts, r->pid);
+	}
+}
+
+static struct child *
+child_new(struct parent *p, int slot, int fd)
+{
+	struct child *c = calloc(1, sizeof(*c));
+
+	if (c == NULL)
+		return NULL;
+	c->parent = p;
+	c->slot = slot;
+	c->fd = fd;
+	c->out_end = &c->out;
+	c->readable = event_new(p->base, fd, EV_READ | EV_PERSIST, on_readable, c);
+	c->writable = event_new(p->base, fd, EV_WRITE, on_writable, c);
+	if (c->readable == NULL || c->writable == NULL ||
+		event_add(c->readable, NULL) != 0) {
+		cut_channel(c);
+		free(c);
+		return NULL;
+	}
+	return c;
+}
+
+int
+child_start(struct parent *p, int slot)
+{
+	struct child *c;
+	sigset_t all, before;
+	int pair[2];
+	char name[32];
+
+	name_of(slot, name);
+	if (ipc_pair(pair) != 0) {
+		log_error("channel to %s: %s", name, strerror(errno));
+		return -1;
+	}
+	c = child_new(p, slot, pair[0]);
+	if (c == NULL) {
+		close(pair[1]);
+		log_error("no memory to start %s", name);
+		return -1;
+	}
+	/* no handler of ours may run in the child */
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	c->pid = fork();
+	if (c->pid == 0)
+		run_child(p, pair[1], slot);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	close(pair[1]);
+	if (c->pid < 0) {
+		log_error("fork of %s: %s", name, strerror(errno));
+		cut_channel(c);
+		free(c);
+		return -1;
+	}
+	c->pinged = ++p->sequence;
+	c->pinged_at = parent_now();
+	c->next = p->children;
+	p->children = c;
+	introduce(c);
+	return 0;
+}
+
+void
+child_free(struct child *c)
+{
+	struct parent *p = c->parent;
+
+	for (struct child **at = &p->children; *at != NULL; at = &(*at)->next)
+		if (*at == c) {
+			*at = c->next;
+			break;
+		}
+	if (p->reload_asker == c)
+		p->reload_asker = NULL;
+	cut_channel(c);
+	free(c);
+}
+
+/* ---- dying ---- */
+
+static const char *
+cause_of(int status, char out[32])
+{
+	if (WIFSIGNALED(status))
+		snprintf(out, 32, "signal %d", WTERMSIG(status));
+	else
+		snprintf(out, 32, "exit status %d", WEXITSTATUS(status));
+	return out;
+}
+
+static int64_t
+back_off(struct slot *s, int64_t now)
+{
+	int64_t wait = TICK_MS;
+
+	s->rapid = now - s->died_at < QUIET_MS ? s->rapid + 1 : 1;
+	s->died_at = now;
+	if (s->rapid <= RAPID_FREE)
+		return now;
+	for (unsigned i = RAPID_FREE + 1; i < s->rapid; i++)
+		if ((wait *= 2) >= BACKOFF_MAX_MS)
+			return now + BACKOFF_MAX_MS;
+	return now + wait;
+}
+
+static void
+bury(struct child *c, int status)
+{
+	struct parent *p = c->parent;
+	char name[32], cause[32];
+	struct slot *s;
+
+	name_of(c->slot, name);
+	cause_of(status, cause);
+	if (c->leaving || p->stopping) {
+		if (status == 0)
+			log_info("%s (pid %d) has left", name, (int)c->pid);
+		else
+			log_warn("%s (pid %d) was leaving and died: %s, "
+				"%u sessions lost", name, (int)c->pid, cause,
+				c->sessions);
+		child_free(c);
+		return;
+	}
+	s = slot_of(p, c->slot);
+	s->start_at = back_off(s, parent_now());
+	s->dead_pid = c->pid;
+	s->dead_sessions = c->sessions;
+	s->dead_status = status;
+	s->restarts++;
+	tell_proc(child_of(p, SLOT_CONTROL), c->slot, s->restarts, 0);
+	if (s->start_at > s->died_at)
+		log_error("%s (pid %d) died: %s; the %uth time in a row, next "
+			"start in %lld s", name, (int)c->pid, cause, s->rapid,
+			(long long)(s->start_at - s->died_at) / 1000);
+	child_free(c);
+}
+
+void
+children_reap(struct parent *p)
+{
+	pid_t pid;
+	int status;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		for (struct child *c = p->children; c != NULL; c = c->next)
+			if (c->pid == pid) {
+				bury(c, status);
+				break;
+			}
+}
+
+static void
+say_restarted(int slot, const struct slot *s, pid_t pid)
+{
+	char name[32], cause[32], line[256];
+	struct kv k;
+
+	name_of(slot, name);
+	cause_of(s->dead_status, cause);
+	log_warn("%s (pid %d) died: %s; restarted as pid %d, %u sessions lost",
+		name, (int)s->dead_pid, cause, (int)pid, s->dead_sessions);
+	kv_open(&k, line, sizeof(line), "alarm");
+	kv_word(&k, "what", "process-died");
+	kv_text(&k, "process", name, strlen(name));
+	kv_uint(&k, "pid", (uint64_t)s->dead_pid);
+	kv_text(&k, "cause", cause, strlen(cause));
+	kv_uint(&k, "restarted", (uint64_t)pid);
+	kv_uint(&k, "lost", s->dead_sessions);
+	log_line(LOG_WARNING, line);
+}
+
+static void
+restart(struct parent *p, int slot, int64_t now)
+{
+	struct slot *s = slot_of(p, slot);
+
+	if (s->start_at == 0 || now < s->start_at)
+		return;
+	if (child_start(p, slot) != 0) {
+		s->start_at = now + TICK_MS;
+		return;
+	}
+	s->start_at = 0;
+	say_restarted(slot, s, child_of(p, slot)->pid);
+}
+
+void
+children_restart(struct parent *p)
+{
+	int64_t now = parent_now();
+
+	if (p->stopping)
+		return;
+	/* control first: a new relay finds it there */
+	restart(p, SLOT_CONTROL, now);
+	for (unsigned i = 0; i < p->conf->workers; i++)
+		restart(p, (int)i, now);
+}
+
+/* ---- each second ---- */
+
+static void
+check(struct child *c, int64_t now, bool was_away)
+{
+	c->needs = 0;
+	if (c->ponged == c->pinged) {
+		c->pinged = ++c->parent->sequence;
+		c->pinged_at = now;
+		child_send_simple(c, MSG_PING, c->pinged, 0);
+	} else if (was_away) {
+		c->pinged_at = now; /* our absence was not its silence */
+	} else if (now - c->pinged_at > SILENCE_MS - TICK_MS / 10) {
+		child_condemn(c, "it does not answer");
+	}
+	if (c->leaving && now > c->leave_by)
+		child_condemn(c, "its time to leave is over");
+}
+
+void
+children_tick(struct parent *p, bool was_away)
+{
+	int64_t now = parent_now();
+
+	for (struct child *c = p->children; c != NULL; c = c->next) {
+		if (c->leaving && was_away)
+			c->leave_by += TICK_MS;
+		check(c, now, was_away);
+	}
+}
+
+bool
+children_answer(struct parent *p, int *slot_r)
+{
+	for (unsigned i = 0; i < p->conf->workers; i++) {
+		const struct child *c = child_of(p, (int)i);
+
+		*slot_r = (int)i;
+		if (c == NULL || c->condemned || c->ponged != c->pinged)
+			return false;
+	}
+	return true;
+}
+
+void
+children_retire(struct parent *p, unsigned seconds)
+{
+	int64_t now = parent_now();
+
+	for (struct child *c = p->children; c != NULL; c = c->next) {
+		if (c->leaving)
+			continue;
+		c->leaving = true;
+		/* control waits for the streams of the relays */
+		c->leave_by = now + ((int64_t)seconds +
+			(c->slot == SLOT_CONTROL ? 4 : 2)) * 1000;
+		child_send_simple(c, MSG_DRAIN, seconds, 0);
+	}
+}
+
+static void
+send_own(struct parent *p, struct child *c)
+{
+	struct msg m = { .type = MSG_OWN, .n = SNAPSHOT_FIRST };
+
+	child_send(c, &m, NULL, 0);
+	m.n = SNAPSHOT_ADD;
+	for (size_t i = 0; i < p->nown; i++) {
+		m.addr = p->own[i];
+		child_send(c, &m, NULL, 0);
+	}
+	m.n = SNAPSHOT_LAST;
+	memset(&m.addr, 0, sizeof(m.addr));
+	child_send(c, &m, NULL, 0);
+}
+
+void
+children_send_own(struct parent *p, struct child *only)
+{
+	for (struct child *c = p->children; c != NULL; c = c->next)
+		if (c->slot != SLOT_CONTROL && (only == NULL || c == only))
+			send_own(p, c);
+}

@@ -1,0 +1,375 @@
+/*
+ * parent.c - the privileged process: start, signals, tick, reload, end
+ *
+ * Does: make everything the children inherit, fork them, and then run one
+ * loop that restarts the dead, keeps the gate open while all is well, reads
+ * the configuration again on request and ends in order. Does not: read a byte
+ * that came over a network; what it reads are its own configuration files and
+ * fixed-size messages from its children.
+ *
+ * Called by main.c. After parent_start() nothing in here is fatal. Operators
+ * control the signals: SIGTERM and SIGINT drain (a second one ends at once),
+ * SIGHUP reloads.
+ *
+ * Must hold: the tick neither blocks nor waits for a child. A daemon that was
+ * stopped and continued measures it here, and blames nobody but itself.
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "proxyd/parent.h"
+#include "proxyd/roles.h"
+#include "proxyd/sandbox.h"
+
+#define OWN_TICKS 10
+/* Longer between two ticks than this: we were away, not the children. */
+#define AWAY_MS (TICK_MS + TICK_MS / 2)
+
+int64_t
+parent_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* ---- reload ---- */
+
+static bool
+differs(const char *a, const char *b)
+{
+	return strcmp(a, b) != 0;
+}
+
+/* What listeners, marks, rules and users were made from: the option that
+ * changed, or NULL. */
+static const char *
+needs_restart(const struct conf *a, const struct conf *b)
+{
+	if (a->listen_port != b->listen_port)
+		return "gateway.listen_port";
+	if (a->workers != b->workers)
+		return "gateway.workers";
+	if (a->mark != b->mark || a->mark_mask != b->mark_mask)
+		return "gateway.mark";
+	if (a->table != b->table)
+		return "gateway.table";
+	if (a->priority != b->priority)
+		return "gateway.priority";
+	if (differs(a->user_relay, b->user_relay))
+		return "gateway.user_relay";
+	if (differs(a->user_control, b->user_control))
+		return "gateway.user_control";
+	if (differs(a->control_socket, b->control_socket))
+		return "control.socket";
+	if (a->log_syslog != b->log_syslog)
+		return "log.target";
+	return NULL;
+}
+
+static void
+log_each_line(const char *text)
+{
+	while (*text != '\0') {
+		size_t len = strcspn(text, "\n");
+
+		log_error("%.*s", (int)len, text);
+		text += len + (text[len] == '\n');
+	}
+}
+
+/* NULL, after saying why, when the running configuration has to stay. */
+static struct conf *
+load_again(struct parent *p)
+{
+	const char *option;
+	struct conf *conf;
+	char *text = NULL;
+	size_t len = 0;
+	FILE *err = open_memstream(&text, &len);
+
+	if (err == NULL)
+		return NULL;
+	conf = conf_load(p->path, err);
+	fclose(err);
+	if (conf == NULL)
+		log_each_line(text);
+	free(text);
+	if (conf == NULL)
+		return NULL;
+	option = needs_restart(p->conf, conf);
+	if (option != NULL) {
+		log_error("%s: %s has changed; that needs a restart", p->path,
+			option);
+		conf_free(&conf);
+	}
+	return conf;
+}
+
+static void
+start_children(struct parent *p)
+{
+	int64_t later = parent_now() + TICK_MS;
+
+	/* what cannot be forked now is tried again by the tick */
+	p->control_slot.start_at = 0;
+	if (child_start(p, SLOT_CONTROL) != 0)
+		p->control_slot.start_at = later;
+	for (unsigned i = 0; i < p->conf->workers; i++) {
+		p->slot[i].start_at = 0;
+		if (child_start(p, (int)i) != 0)
+			p->slot[i].start_at = later;
+	}
+}
+
+/* A new generation on the same listeners; the old one finishes what it has. */
+static bool
+replace_children(struct parent *p, struct conf *conf)
+{
+	struct conf *old = p->conf;
+
+	if (gatekeeper_reload(p, conf) != 0) {
+		log_error("reload: no memory");
+		conf_free(&conf);
+		return false;
+	}
+	conf_free(&old);
+	children_retire(p, p->conf->drain_max);
+	start_children(p);
+	return true;
+}
+
+static void
+on_reload(evutil_socket_t fd, short what, void *arg)
+{
+	struct parent *p = arg;
+	struct child *asker;
+	struct conf *conf;
+
+	(void)fd;
+	(void)what;
+	if (!p->reload_wanted || p->stopping)
+		return;
+	p->reload_wanted = false;
+	daemon_notify("RELOADING=1");
+	conf = load_again(p);
+	asker = p->reload_asker;
+	p->reload_asker = NULL;
+	/* control answers its client before it leaves */
+	if (asker != NULL)
+		child_send_simple(asker, MSG_RELOADED, conf != NULL, 0);
+	if (conf != NULL && replace_children(p, conf))
+		log_info("%s is in force", p->path);
+	else
+		log_error("reload refused; the running configuration stays");
+	daemon_notify("READY=1");
+}
+
+/* ---- signals and tick ---- */
+
+static void
+stop(struct parent *p)
+{
+	if (p->stopping) {
+		for (struct child *c = p->children; c != NULL; c = c->next)
+			child_condemn(c, "asked to stop twice");
+		return;
+	}
+	p->stopping = true;
+	log_info("leaving: draining for at most %u s", p->conf->drain_max);
+	daemon_notify("STOPPING=1");
+	gatekeeper_shut(p);
+	children_retire(p, p->conf->drain_max);
+}
+
+static void
+leave_when_alone(struct parent *p)
+{
+	if (p->stopping && p->children == NULL)
+		event_base_loopbreak(p->base);
+}
+
+static void
+on_signal(evutil_socket_t number, short what, void *arg)
+{
+	struct parent *p = arg;
+
+	(void)what;
+	switch (number) {
+	case SIGTERM:
+	case SIGINT:
+		stop(p);
+		break;
+	case SIGHUP:
+		p->reload_wanted = true;
+		event_active(p->ev_reload, EV_TIMEOUT, 0);
+		break;
+	case SIGCHLD:
+		children_reap(p);
+		children_restart(p);
+		break;
+	}
+	leave_when_alone(p);
+}
+
+static void
+on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct parent *p = arg;
+	int64_t now = parent_now();
+	int64_t gap = now - p->ticked_at;
+
+	(void)fd;
+	(void)what;
+	p->ticked_at = now;
+	p->ticks++;
+	children_reap(p);
+	children_restart(p);
+	if (!p->stopping)
+		gatekeeper_tick(p, gap > GATE_SECONDS * 1000);
+	children_tick(p, gap > AWAY_MS);
+	if (p->ticks % OWN_TICKS == 0 && sockets_own_addresses(p))
+		children_send_own(p, NULL);
+	leave_when_alone(p);
+}
+
+/* ---- start and end ---- */
+
+static int
+add_events(struct parent *p)
+{
+	static const int number[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
+	const struct timeval second = { TICK_MS / 1000, 0 };
+
+	p->base = event_base_new();
+	if (p->base == NULL)
+		return -1;
+	for (size_t i = 0; i < 4; i++) {
+		p->ev_signal[i] = evsignal_new(p->base, number[i], on_signal, p);
+		if (p->ev_signal[i] == NULL ||
+			event_add(p->ev_signal[i], NULL) != 0)
+			return -1;
+	}
+	p->ev_tick = event_new(p->base, -1, EV_PERSIST, on_tick, p);
+	p->ev_reload = event_new(p->base, -1, 0, on_reload, p);
+	if (p->ev_tick == NULL || p->ev_reload == NULL)
+		return -1;
+	return event_add(p->ev_tick, &second);
+}
+
+static void
+free_event(struct event **ev)
+{
+	if (*ev != NULL)
+		event_free(*ev);
+	*ev = NULL;
+}
+
+static void
+finish(struct parent *p)
+{
+	while (p->children != NULL)
+		child_free(p->children);
+	gatekeeper_close(p);
+	sockets_close(p);
+	adaptive_free(&p->adaptive);
+	free(p->own);
+	p->own = NULL;
+	free_event(&p->ev_tick);
+	free_event(&p->ev_reload);
+	for (size_t i = 0; i < 4; i++)
+		free_event(&p->ev_signal[i]);
+	if (p->base != NULL)
+		event_base_free(p->base);
+	p->base = NULL;
+	conf_free(&p->conf);
+}
+
+static void
+raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static int
+check_user(const char *option, const char *user)
+{
+	const struct passwd *pw = getpwnam(user);
+
+	if (pw != NULL && pw->pw_uid != 0)
+		return 0;
+	log_error("gateway.%s: user \"%s\" %s; an unprivileged system user is "
+		"expected", option, user,
+		pw == NULL ? "does not exist" : "is root");
+	return -1;
+}
+
+/* Everything that may fail. */
+static int
+parent_start(struct parent *p)
+{
+	raise_descriptor_limit();
+	signal(SIGPIPE, SIG_IGN);
+	if (p->conf->workers < 1 || p->conf->workers > WORKERS_MAX) {
+		log_error("gateway.workers: %u; 1 to %d are expected",
+			p->conf->workers, WORKERS_MAX);
+		return -1;
+	}
+	if (check_user("user_relay", p->conf->user_relay) != 0 ||
+		check_user("user_control", p->conf->user_control) != 0)
+		return -1;
+	p->adaptive = adaptive_new();
+	if (p->adaptive == NULL || add_events(p) != 0) {
+		log_error("start: %s", strerror(errno));
+		return -1;
+	}
+	if (sockets_open(p) != 0 || gatekeeper_open(p) != 0)
+		return -1;
+	(void)sockets_own_addresses(p);
+	return sandbox_parent();
+}
+
+int
+parent_main(struct conf *conf, const char *path, bool foreground)
+{
+	/* static: children look at it until they end, and so does a checker */
+	static struct parent p;
+	bool to_stderr = foreground || !conf->log_syslog;
+	int status = 1;
+
+	p.conf = conf;
+	p.path = path;
+	p.foreground = to_stderr;
+	p.started = p.ticked_at = parent_now();
+	p.control_listener = -1;
+	p.probe4.fd = p.probe6.fd = -1;
+	log_open("parent", true);
+	if (parent_start(&p) == 0) {
+		log_open("parent", to_stderr);
+		daemon_ready(to_stderr);
+		start_children(&p);
+		log_info("sallyportd " SALLYPORT_VERSION " with %u relay%s on "
+			"port %u", conf->workers, conf->workers == 1 ? "" : "s",
+			conf->listen_port);
+		event_base_dispatch(p.base);
+		log_info("end");
+		status = 0;
+	}
+	finish(&p);
+	return status;
+}
