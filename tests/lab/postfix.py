@@ -119,6 +119,9 @@ class Postfix:
         (self.config / "master.cf").write_text(MASTER.format(inet=self.inet))
         (self.config / "mailboxes").write_text("".join(
             f"{user}@{self.domain} {user}/Maildir/\n" for user in USERS))
+        # Postfix waits until a file is two seconds old before it believes it.
+        for path in self.config.iterdir():
+            os.utime(path, (1, 1))
         owner = pwd.getpwnam("postfix")
         drop = grp.getgrnam("postdrop").gr_gid
         self.data.mkdir(parents=True, mode=0o700)
