@@ -38,7 +38,7 @@ def gate(running, request):
         running.start()
         running.wait_all()
     running.wait_gate(True)
-    before, since = running.holdings(), running.here()
+    before, since = running.at_rest(), running.here()
     running.expected = []
     yield running
     assert running.alive(), "the daemon died\n" + proc.tail(running.log, 40)

@@ -56,7 +56,7 @@ pop3 = {{ wrap = "listed"; }};
 EVENT = re.compile(r"(?:^|\s)(relay|block|submit|wrap|tunnel|reset|alarm) "
                    r"(?=[a-z]+=)")
 PAIR = re.compile(r'([a-z0-9_]+)=("(?:[^"\\]|\\.)*"|\S*)')
-LEVEL = re.compile(r"^<?([a-z]+|[0-7])>?[ :]")
+LEVEL = re.compile(r"^(?:<(?=[0-7]>))?([a-z]+|[0-7])[> ]")
 BAD = {"0", "1", "2", "3", "4", "emerg", "alert", "crit", "critical", "err",
        "error", "warning", "warn", "panic"}
 # What no log may say, at whatever level it comes.
@@ -64,7 +64,7 @@ UGLY = re.compile(r"AddressSanitizer|runtime error:|Assertion|SIGSEGV|"
                   r"LeakSanitizer|core dumped|double free")
 
 
-def quick(workers=1, grace=3, delay=1, submission="tls:465", gateway="",
+def quick(workers=1, grace=3, delay=0, submission="tls:465", gateway="",
           per_line=20):
     return QUICK.format(workers=workers, grace=grace, delay=delay,
                         submission=submission, gateway=gateway,
@@ -221,6 +221,16 @@ class Daemon:
             kept, spare = descriptors(pid)
             counts.append(kept + max(0, spare - 256))
         return sorted(counts)
+
+    def at_rest(self):
+        """holdings(), once two looks in a row agree."""
+        seen = []
+
+        def settled():
+            seen.append(self.holdings())
+            return len(seen) > 1 and seen[-1] == seen[-2]
+        proc.wait_until(settled, "descriptors to settle", pause=0.1)
+        return seen[-1]
 
     def wait_holdings(self, want, timeout=20):
         try:

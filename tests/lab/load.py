@@ -110,7 +110,7 @@ def memory(gate):
 def soak(gate, runs, count, at_once, tell=print):
     """Run after run; returns a list of complaints."""
     complaints, history = [], []
-    at_rest = gate.holdings()
+    at_rest = gate.at_rest()
     for number in range(1, runs + 1):
         lost, seconds = one_run(count, at_once)
         try:

@@ -34,7 +34,7 @@ def greeted(line, host, family):
 
 def test_killed_relay_takes_only_its_own_sessions(two_relays):
     gate, since = two_relays, two_relays.here()
-    before = gate.holdings()
+    before = gate.at_rest()
     peers = [greeted("fixed", "mxa", 4 if n % 2 else 6) for n in range(16)]
     victim, other = gate.relays()
     os.kill(victim, signal.SIGKILL)
@@ -60,7 +60,7 @@ def test_queued_connections_are_served_by_the_successor(running):
     """One relay, stopped: connections queue at its listener.  It dies; every
     one of them is served by the next."""
     running.wait_gate(True)
-    before = running.holdings()
+    before = running.at_rest()
     relay, = running.relays()
     os.kill(relay, signal.SIGSTOP)
     peers = []
@@ -81,7 +81,7 @@ def test_queued_connections_are_served_by_the_successor(running):
 
 def test_control_is_restarted(running):
     running.wait_gate(True)
-    since, before = running.here(), running.holdings()
+    since, before = running.here(), running.at_rest()
     control = [pid for pid in running.children()
                if pid not in running.relays()]
     assert len(control) == 1

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import pytest
 
@@ -10,6 +11,7 @@ import daemon
 import net
 import scenes
 from dovecot import PASSWORD
+from peer import Peer
 
 FAMILIES = pytest.mark.parametrize("family", (4, 6), ids=("v4", "v6"))
 
@@ -92,3 +94,29 @@ def test_submission_by_starttls(world, running, family):
     finally:
         if family == 6:
             running.restart(daemon.quick())
+
+
+def test_block_greets_late_and_notes_who_cannot_wait(running):
+    """The delay is there, and talking into it is written down."""
+    running.restart(daemon.quick(delay=2))
+    try:
+        target, since = net.address("mxa", 4), running.here()
+        began = time.monotonic()
+        with Peer("second", target, 25) as peer:
+            assert peer.line().startswith("220"), peer
+            assert 1.9 <= time.monotonic() - began < 4
+            peer.ask("MAIL FROM:<a@b.example>")
+            peer.ask("QUIT")
+        event = running.wait_event(since, "block")
+        assert "early" not in event, event
+        since = running.here()
+        with Peer("second", target, 25) as peer:
+            peer.send("EHLO hasty")
+            assert peer.line().startswith("220"), peer
+            peer.reply()
+            peer.ask("MAIL FROM:<a@b.example>")
+            peer.ask("QUIT")
+        event = running.wait_event(since, "block", early="1")
+        assert event["helo"] == "hasty", event
+    finally:
+        running.restart(daemon.quick())
