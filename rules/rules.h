@@ -3,7 +3,7 @@
  *
  * Two users. The CLI applies, verifies and removes the whole installation
  * (chains, sets, policy routes) with iptables-restore, ipset and ip. The
- * parent of the daemon touches only elements of our own sets, through libipset
+ * parent of the daemon touches only elements of our own sets, through netlink
  * and without starting a process: the gate each second, server addresses when
  * names change.
  *
@@ -60,7 +60,7 @@ int rules_remove(const struct conf *c, const struct rules_options *o, FILE *out,
 
 struct gate;
 
-/* NULL: libipset cannot be used (message logged). Needs CAP_NET_ADMIN. */
+/* NULL: no netfilter netlink (message logged). Needs CAP_NET_ADMIN. */
 struct gate *gate_open(void);
 void gate_close(struct gate **g);
 

@@ -1,0 +1,217 @@
+/*
+ * gate.c - single elements of our kernel sets, by netlink
+ *
+ * Does: adds, tests and deletes one port or one address in a set that `rules
+ * apply' has created. Four short messages of the kernel's ipset protocol are
+ * written here by hand on libmnl. libipset was rejected: it reports by text,
+ * so that "no such set" and "no such element" cannot be told apart, it prints
+ * to stdout when nobody stops it, and it keeps a cache of set types that goes
+ * stale when sets are swapped behind its back.
+ * Does not: create, fill, swap or destroy sets, and starts no process.
+ *
+ * Called by the parent of the daemon each second (the gate) and whenever a
+ * server's addresses change; by the tests. One socket, one request at a time,
+ * one acknowledgement each; a kernel that does not answer within a second is
+ * an error, never a hang. CAP_NET_ADMIN must be held.
+ *
+ * An attacker controls nothing here: ports are ours, addresses come from the
+ * control process as struct addr, and only one element of one family can be
+ * named by it.
+ */
+#include "rules/rules.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <libmnl/libmnl.h>
+#include <linux/netfilter/ipset/ip_set.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "rules/sets.h"
+
+struct gate {
+	struct mnl_socket *nl;
+	uint32_t seq;
+	int logged;	/* errno last complained about: once, not each second */
+};
+
+struct request {
+	struct nlmsghdr *head;
+	struct nlattr *data;
+	char mem[256];
+};
+
+struct gate *
+gate_open(void)
+{
+	const struct timeval limit = { .tv_sec = 1 };
+	struct gate *g = calloc(1, sizeof(*g));
+
+	if (g == NULL)
+		return NULL;
+	g->nl = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
+	if (g->nl == NULL || mnl_socket_bind(g->nl, 0, MNL_SOCKET_AUTOPID) < 0 ||
+	    setsockopt(mnl_socket_get_fd(g->nl), SOL_SOCKET, SO_RCVTIMEO,
+		    &limit, sizeof(limit)) < 0) {
+		log_error("gate: no netfilter netlink socket: %s",
+			strerror(errno));
+		gate_close(&g);
+		return NULL;
+	}
+	g->seq = (uint32_t)time(NULL);
+	return g;
+}
+
+void
+gate_close(struct gate **g)
+{
+	if (*g == NULL)
+		return;
+	if ((*g)->nl != NULL)
+		mnl_socket_close((*g)->nl);
+	free(*g);
+	*g = NULL;
+}
+
+/* Protocol 6 is spoken by every kernel since 2.6.39 and means the same here. */
+static void
+request_open(struct request *r, struct gate *g, enum ipset_cmd cmd,
+	uint8_t family, const char *set, int flags)
+{
+	struct nfgenmsg *nf;
+
+	memset(r->mem, 0, sizeof(r->mem));
+	r->head = mnl_nlmsg_put_header(r->mem);
+	r->head->nlmsg_type = (uint16_t)((NFNL_SUBSYS_IPSET << 8) | cmd);
+	r->head->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags);
+	r->head->nlmsg_seq = ++g->seq;
+	nf = mnl_nlmsg_put_extra_header(r->head, sizeof(*nf));
+	nf->nfgen_family = family;
+	nf->version = NFNETLINK_V0;
+	mnl_attr_put_u8(r->head, IPSET_ATTR_PROTOCOL, IPSET_PROTOCOL_MIN);
+	mnl_attr_put_strz(r->head, IPSET_ATTR_SETNAME, set);
+	r->data = mnl_attr_nest_start(r->head, IPSET_ATTR_DATA);
+}
+
+/* 0, or the kernel's error as a positive number (errno or IPSET_ERR_...). */
+static int
+request_send(struct request *r, struct gate *g)
+{
+	char answer[1024];
+	ssize_t n;
+
+	mnl_attr_nest_end(r->head, r->data);
+	if (mnl_socket_sendto(g->nl, r->head, r->head->nlmsg_len) < 0)
+		return errno;
+	for (;;) {
+		const struct nlmsghdr *h = (const void *)answer;
+		const struct nlmsgerr *e;
+
+		n = mnl_socket_recvfrom(g->nl, answer, sizeof(answer));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN ? ETIMEDOUT : errno;
+		if (!mnl_nlmsg_ok(h, (int)n) || h->nlmsg_type != NLMSG_ERROR ||
+		    h->nlmsg_seq != r->head->nlmsg_seq ||
+		    h->nlmsg_len < mnl_nlmsg_size(sizeof(*e)))
+			continue;	/* the late answer to an older request */
+		e = mnl_nlmsg_get_payload(h);
+		return -e->error;
+	}
+}
+
+/* ENOENT is what "rules not applied" looks like: not worth a line a second. */
+static int
+refused(struct gate *g, const char *set, int error)
+{
+	if (error != ENOENT && error != g->logged)
+		log_error("gate: set %s: kernel error %d (%s)", set, error,
+			error < IPSET_ERR_PRIVATE ? strerror(error) : "ipset");
+	g->logged = error;
+	return -1;
+}
+
+static int
+port_request(struct gate *g, enum ipset_cmd cmd, const char *set,
+	uint16_t port, int flags)
+{
+	struct request r;
+
+	request_open(&r, g, cmd, AF_INET, set, flags);
+	mnl_attr_put_u16(r.head, IPSET_ATTR_PORT | NLA_F_NET_BYTEORDER,
+		htons(port));
+	if (cmd == IPSET_CMD_ADD)
+		mnl_attr_put_u32(r.head, IPSET_ATTR_TIMEOUT |
+			NLA_F_NET_BYTEORDER, htonl(GATE_SECONDS));
+	return request_send(&r, g);
+}
+
+int
+gate_refresh(struct gate *g, const char *set, uint16_t port)
+{
+	int error = port_request(g, IPSET_CMD_ADD, set, port, NLM_F_EXCL);
+
+	if (error == 0)
+		return 0;
+	if (error == IPSET_ERR_EXIST) {
+		error = port_request(g, IPSET_CMD_ADD, set, port, 0);
+		if (error == 0) {
+			g->logged = 0;
+			return 1;
+		}
+	}
+	return refused(g, set, error);
+}
+
+int
+gate_test(struct gate *g, const char *set, uint16_t port)
+{
+	int error = port_request(g, IPSET_CMD_TEST, set, port, 0);
+
+	if (error == 0)
+		return 1;
+	if (error == IPSET_ERR_EXIST)
+		return 0;
+	return refused(g, set, error);
+}
+
+int
+gate_shut(struct gate *g, const char *set, uint16_t port)
+{
+	int error = port_request(g, IPSET_CMD_DEL, set, port, 0);
+
+	if (error == 0 || error == IPSET_ERR_EXIST)
+		return 0;
+	return refused(g, set, error);
+}
+
+int
+gate_addr(struct gate *g, enum addr_set set, const struct addr *a, bool add)
+{
+	char name[SET_NAME_SIZE];
+	struct request r;
+	struct nlattr *ip;
+	bool v4 = a->family == AF_INET;
+	int error;
+
+	if (set >= ADDR_SET_COUNT || (!v4 && a->family != AF_INET6))
+		return -1;
+	set_name(name, set == ADDR_SET_OWN ? SET_OWN : SET_POP3, a->family);
+	request_open(&r, g, add ? IPSET_CMD_ADD : IPSET_CMD_DEL, a->family,
+		name, 0);
+	ip = mnl_attr_nest_start(r.head, IPSET_ATTR_IP);
+	mnl_attr_put(r.head, (uint16_t)((v4 ? IPSET_ATTR_IPADDR_IPV4 :
+		IPSET_ATTR_IPADDR_IPV6) | NLA_F_NET_BYTEORDER), v4 ? 4 : 16,
+		a->ip);
+	mnl_attr_nest_end(r.head, ip);
+	error = request_send(&r, g);
+	if (error == 0 || error == IPSET_ERR_EXIST)
+		return 0;
+	return refused(g, name, error);
+}

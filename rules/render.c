@@ -1,0 +1,406 @@
+/*
+ * render.c - the rules as text
+ *
+ * Does: expands the table below, one row per rule, for a family and a
+ * configuration. The table is the place to read what Sallyport does in the
+ * kernel; the order of the rows is the order in the chains.
+ * Does not: know whether anything of it is applied.
+ *
+ * Called by show.c, apply.c and verify.c. Names in braces are filled in:
+ *   {mark} {own}  our two marks with the mask: for our own sockets, for the
+ *                 relays' own connections
+ *   {4}           4 or 6, the last letter of the sets' names
+ *   {clients}     ports captured;  {servers} ports the relays connect to
+ *   {in}          "-i NAME " for each of gateway.interfaces, or nothing
+ *   {ip} {port}   where the relays listen
+ * Only numbers and interface names come from the configuration; conf/ has
+ * checked the latter to be names and nothing else.
+ */
+#include "rules/render.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/conf.h"
+
+const char *const table_name[TABLE_COUNT] = { "filter", "mangle" };
+
+enum when { ALWAYS, WRAP, PASS_OWN, CLOSED };
+
+struct row {
+	enum table table;
+	enum when when;
+	const char *chain;
+	const char *match;
+	const char *target;
+	const char *purpose;
+};
+
+#define SYN "--tcp-flags FIN,SYN,RST,ACK SYN "
+#define IN(set) "-m set --match-set " set "{4} src "
+#define TO(set) "-m set --match-set " set "{4} dst "
+#define NOT_IN(set) "-m set ! --match-set " set "{4} src "
+#define NOT_TO(set) "-m set ! --match-set " set "{4} dst "
+#define PORT_IN(set) "-m set --match-set " set " dst "
+#define PORT_NOT_IN(set) "-m set ! --match-set " set " dst "
+#define TCP_RESET "REJECT --reject-with tcp-reset"
+
+static const struct row rows[] = {
+	/* what is delivered to us, whatever the policy of INPUT */
+	{ TABLE_FILTER, ALWAYS, "INPUT", "", "sallyport_in",
+		"let proxied traffic in" },
+	{ TABLE_FILTER, ALWAYS, "sallyport_in", "-m mark --mark {mark} ",
+		"ACCEPT", "packets for our own sockets" },
+
+	/* The relays' own connections. A relay cannot change the mark of its
+	 * sockets. Dropped rather than reset when the source is a subscriber:
+	 * the reset would go to the subscriber and not to our socket. */
+	{ TABLE_FILTER, ALWAYS, "OUTPUT", "-m mark --mark {own} ",
+		"sallyport_jail", "where the relays may connect to" },
+	{ TABLE_FILTER, ALWAYS, "sallyport_jail", "-p tcp -m multiport "
+		"--dports {servers} " NOT_TO(SET_NEVER) IN(SET_SUB), "RETURN",
+		"to a mail port with the address of a line" },
+	{ TABLE_FILTER, ALWAYS, "sallyport_jail", "-p tcp -m multiport "
+		"--dports {servers} " NOT_TO(SET_NEVER)
+		"-m addrtype --src-type LOCAL ", "RETURN",
+		"to a mail port with the gateway's address" },
+	{ TABLE_FILTER, ALWAYS, "sallyport_jail",
+		"-p tcp -m addrtype --src-type LOCAL ", TCP_RESET,
+		"nowhere else" },
+	{ TABLE_FILTER, ALWAYS, "sallyport_jail", "", "DROP",
+		"nowhere else, nor with another source" },
+
+	/* port 25 that is forwarded and should not be */
+	{ TABLE_FILTER, ALWAYS, "FORWARD", "-p tcp -m tcp --dport 25 ",
+		"sallyport_fwd", "port 25 that is not captured" },
+	{ TABLE_FILTER, ALWAYS, "sallyport_fwd", "{in}" IN(SET_SUB),
+		"sallyport_refuse", "from a subscriber" },
+	{ TABLE_FILTER, ALWAYS, "sallyport_refuse", IN(SET_ALLOW), "RETURN",
+		"allowlist" },
+	{ TABLE_FILTER, PASS_OWN, "sallyport_refuse", TO(SET_OWN), "RETURN",
+		"the provider's own hosts" },
+	{ TABLE_FILTER, ALWAYS, "sallyport_refuse", TO(SET_PASS), "RETURN",
+		"pass_destinations" },
+	{ TABLE_FILTER, CLOSED, "sallyport_refuse", "-p tcp " IN(SET_ACARRY)
+		PORT_NOT_IN(SET_LIVE), TCP_RESET,
+		"on_failure closed: allowlist, relay and submit" },
+	{ TABLE_FILTER, ALWAYS, "sallyport_refuse", IN(SET_ACARRY), "RETURN",
+		"allowlist, relay and submit" },
+	{ TABLE_FILTER, ALWAYS, "sallyport_refuse", "-p tcp " IN(SET_RESET),
+		TCP_RESET, "class action reset" },
+	{ TABLE_FILTER, ALWAYS, "sallyport_refuse", IN(SET_DROP), "DROP",
+		"class action drop" },
+	{ TABLE_FILTER, CLOSED, "sallyport_refuse", "-p tcp " IN(SET_CARRY)
+		PORT_NOT_IN(SET_LIVE), TCP_RESET,
+		"on_failure closed: relay and submit" },
+	{ TABLE_FILTER, CLOSED, "sallyport_refuse", "-p tcp " IN(SET_BLOCK)
+		PORT_NOT_IN(SET_LIVE), TCP_RESET,
+		"on_failure closed: block" },
+
+	/* Divert of our own sockets' packets; never behind the gate. A SYN is
+	 * left to TPROXY, which knows what to do when an older connection of
+	 * the same ports is still in TIME_WAIT. */
+	{ TABLE_MANGLE, ALWAYS, "PREROUTING", "", "sallyport_pre",
+		"divert and capture" },
+	{ TABLE_MANGLE, ALWAYS, "sallyport_pre", "-m mark --mark {own} ",
+		"RETURN", "never our own connections" },
+	{ TABLE_MANGLE, ALWAYS, "sallyport_pre", "-p tcp -m multiport "
+		"--dports {clients} -m tcp ! " SYN "-m socket --transparent ",
+		"sallyport_divert", "clients' packets to sessions we hold" },
+	{ TABLE_MANGLE, ALWAYS, "sallyport_pre", "-p tcp -m multiport "
+		"--sports {servers} -m socket --transparent ",
+		"sallyport_divert", "servers' packets to sessions we hold" },
+	{ TABLE_MANGLE, ALWAYS, "sallyport_pre",
+		"-p {icmp} -m socket --transparent ", "sallyport_divert",
+		"ICMP errors for sessions we hold (path MTU)" },
+	{ TABLE_MANGLE, ALWAYS, "sallyport_pre", "{in}-p tcp -m multiport "
+		"--dports {clients} ", "@sallyport_select",
+		"ports that may be captured" },
+	{ TABLE_MANGLE, ALWAYS, "sallyport_divert", "",
+		"MARK --set-xmark {mark}", "deliver here" },
+	{ TABLE_MANGLE, ALWAYS, "sallyport_divert", "", "ACCEPT",
+		"deliver here" },
+
+	/* who is captured */
+	{ TABLE_MANGLE, ALWAYS, "sallyport_select", NOT_IN(SET_SUB), "RETURN",
+		"not a subscriber" },
+	{ TABLE_MANGLE, ALWAYS, "sallyport_select",
+		"-m addrtype --dst-type LOCAL ", "RETURN",
+		"to this gateway itself" },
+	{ TABLE_MANGLE, ALWAYS, "sallyport_select", TO(SET_NEVER), "RETURN",
+		"special addresses and gateway.never" },
+	{ TABLE_MANGLE, WRAP, "sallyport_select", "-p tcp -m tcp --dport 110 "
+		TO(SET_POP3), "@sallyport_capture", "POP3 to a listed server" },
+	{ TABLE_MANGLE, WRAP, "sallyport_select", "-p tcp -m tcp --dport 110 ",
+		"RETURN", "POP3 to anybody else" },
+	{ TABLE_MANGLE, ALWAYS, "sallyport_select", IN(SET_ALLOW), "RETURN",
+		"allowlist" },
+	{ TABLE_MANGLE, ALWAYS, "sallyport_select", IN(SET_ACARRY),
+		"@sallyport_capture", "allowlist, relay and submit" },
+	{ TABLE_MANGLE, ALWAYS, "sallyport_select", IN(SET_CARRY),
+		"@sallyport_capture", "class action relay or submit" },
+	{ TABLE_MANGLE, PASS_OWN, "sallyport_select", TO(SET_OWN), "RETURN",
+		"the provider's own hosts" },
+	{ TABLE_MANGLE, ALWAYS, "sallyport_select", TO(SET_PASS), "RETURN",
+		"pass_destinations" },
+	{ TABLE_MANGLE, ALWAYS, "sallyport_select", IN(SET_BLOCK),
+		"@sallyport_capture", "class action block" },
+
+	/* the gate */
+	{ TABLE_MANGLE, ALWAYS, "sallyport_capture", "-p tcp -m tcp " SYN
+		PORT_IN(SET_LIVE), "TPROXY --on-port {port} --on-ip {ip} "
+		"--tproxy-mark {mark}",
+		"new connections while the gate is open" },
+	{ TABLE_MANGLE, ALWAYS, "sallyport_capture", "-p tcp "
+		PORT_IN(SET_LIVE) PORT_IN(SET_ALL),
+		"TPROXY --on-port {port} --on-ip {ip} --tproxy-mark {mark}",
+		"everything once it has been open for the grace time" },
+
+	{ TABLE_MANGLE, ALWAYS, "OUTPUT", "-m mark --mark {own} ",
+		"sallyport_mss", "the relays' own connections" },
+	{ TABLE_MANGLE, ALWAYS, "sallyport_mss",
+		"-p tcp -m tcp --tcp-flags SYN,RST SYN ",
+		"TCPMSS --clamp-mss-to-pmtu", "clamp as FORWARD would" },
+};
+#define NROWS (sizeof(rows) / sizeof(rows[0]))
+
+static const uint16_t mail_ports[] = { 25, 110, 143, 465, 587, 993, 995 };
+
+static int
+port_compare(const void *a, const void *b)
+{
+	return *(const uint16_t *)a - *(const uint16_t *)b;
+}
+
+static size_t
+port_add(uint16_t *ports, size_t n, size_t max, uint16_t port)
+{
+	for (size_t i = 0; i < n; i++)
+		if (ports[i] == port)
+			return n;
+	if (port != 0 && n < max)
+		ports[n++] = port;
+	return n;
+}
+
+size_t
+render_ports(const struct conf *c, char *out, size_t size)
+{
+	uint16_t ports[PORTS_MAX + 1];
+	const size_t max = sizeof(ports) / sizeof(ports[0]);
+	size_t n = 0, used = 0;
+
+	for (size_t i = 0; i < sizeof(mail_ports) / sizeof(mail_ports[0]); i++)
+		n = port_add(ports, n, max, mail_ports[i]);
+	for (size_t i = 0; i < c->nservers; i++) {
+		n = port_add(ports, n, max, c->servers[i].submission.port);
+		n = port_add(ports, n, max, c->servers[i].pop3.port);
+		n = port_add(ports, n, max, c->servers[i].starttls);
+	}
+	qsort(ports, n, sizeof(*ports), port_compare);
+	for (size_t i = 0; i < n && used < size; i++)
+		used += (size_t)snprintf(out + used, size - used, "%s%u",
+			i > 0 ? "," : "", ports[i]);
+	return n;
+}
+
+struct words {
+	const char *name;
+	char value[128];
+};
+
+enum { W_MARK, W_OWN, W_4, W_CLIENTS, W_SERVERS, W_ICMP, W_IP, W_PORT, W_IN,
+	NWORDS };
+
+static void
+words_set(const struct conf *c, uint8_t family, struct words w[NWORDS])
+{
+	static const char *const names[NWORDS] = { "mark", "own", "4",
+		"clients", "servers", "icmp", "ip", "port", "in" };
+	bool v4 = family == AF_INET;
+	const size_t size = sizeof(w[0].value);
+
+	for (int i = 0; i < NWORDS; i++)
+		w[i].name = names[i];
+	snprintf(w[W_MARK].value, size, "0x%x/0x%x", c->mark, c->mark_mask);
+	snprintf(w[W_OWN].value, size, "0x%x/0x%x", c->mark_own,
+		c->mark_mask);
+	snprintf(w[W_4].value, size, "%s", v4 ? "4" : "6");
+	snprintf(w[W_CLIENTS].value, size, "%s",
+		c->pop3_wrap ? "25,110" : "25");
+	render_ports(c, w[W_SERVERS].value, size);
+	snprintf(w[W_ICMP].value, size, "%s", v4 ? "icmp" : "ipv6-icmp");
+	snprintf(w[W_IP].value, size, "%s", v4 ? "127.0.0.1" : "::1");
+	snprintf(w[W_PORT].value, size, "%u", c->listen_port);
+	w[W_IN].value[0] = '\0';
+}
+
+static void
+expand(FILE *f, const char *text, const struct words w[NWORDS])
+{
+	while (*text != '\0') {
+		size_t len = strcspn(text, "{");
+		size_t end;
+
+		fwrite(text, 1, len, f);
+		text += len;
+		if (*text == '\0')
+			break;
+		end = strcspn(++text, "}");
+		for (int i = 0; i < NWORDS; i++)
+			if (strlen(w[i].name) == end &&
+			    memcmp(w[i].name, text, end) == 0)
+				fputs(w[i].value, f);
+		text += end + 1;
+	}
+}
+
+/* "@CHAIN" goes there for good, so that no packet is looked at twice. */
+static char *
+rule_text(const struct row *row, const struct words w[NWORDS])
+{
+	bool go_to = row->target[0] == '@';
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	if (f == NULL)
+		return NULL;
+	expand(f, row->match, w);
+	fprintf(f, "-m comment %s%s\" -%c ", OUR_COMMENT, row->purpose,
+		go_to ? 'g' : 'j');
+	expand(f, row->target + go_to, w);
+	if (fclose(f) != 0) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+static bool
+applies(const struct conf *c, enum when when)
+{
+	return when == ALWAYS || (when == WRAP && c->pop3_wrap) ||
+		(when == PASS_OWN && c->pass_own) ||
+		(when == CLOSED && c->fail_closed);
+}
+
+static int
+rule_add(struct ruleset *r, const struct row *row, const struct words *w)
+{
+	struct rule *rule = &r->rules[r->n];
+
+	rule->chain = row->chain;
+	rule->purpose = row->purpose;
+	rule->jump = strncmp(row->chain, OUR_NAME, strlen(OUR_NAME)) != 0;
+	/* PREROUTING: behind the operator's own marks, not in front of them */
+	rule->first = rule->jump && row->table == TABLE_FILTER;
+	rule->text = rule_text(row, w);
+	if (rule->text == NULL)
+		return -1;
+	r->n++;
+	return 0;
+}
+
+int
+render_table(const struct conf *c, uint8_t family, enum table t,
+	struct ruleset *r)
+{
+	struct words w[NWORDS];
+
+	r->n = 0;
+	r->rules = calloc(NROWS * (c->ninterfaces + 1), sizeof(*r->rules));
+	if (r->rules == NULL)
+		return -1;
+	words_set(c, family, w);
+	for (size_t i = 0; i < NROWS; i++) {
+		const struct row *row = &rows[i];
+		bool each = strstr(row->match, "{in}") != NULL;
+		size_t n = each && c->ninterfaces > 0 ? c->ninterfaces : 1;
+
+		if (row->table != t || !applies(c, row->when))
+			continue;
+		for (size_t j = 0; j < n; j++) {
+			if (each && c->ninterfaces > 0)
+				snprintf(w[W_IN].value, sizeof(w[W_IN].value),
+					"-i %s ", c->interfaces[j]);
+			if (rule_add(r, row, w) < 0) {
+				ruleset_free(r);
+				return -1;
+			}
+		}
+	}
+	return 0;
+}
+
+void
+ruleset_free(struct ruleset *r)
+{
+	for (size_t i = 0; i < r->n; i++) {
+		free(r->rules[i].text);
+		free(r->rules[i].memory);
+	}
+	free(r->rules);
+	r->rules = NULL;
+	r->n = 0;
+}
+
+/* Buckets for about one entry each: loading never has to grow the table. */
+static size_t
+power_of_two(size_t least, size_t n)
+{
+	while (least < n)
+		least *= 2;
+	return least;
+}
+
+void
+render_set_create(FILE *f, const struct set *s, const char *suffix)
+{
+	char name[SET_NAME_SIZE];
+
+	set_name(name, s->base, s->family);
+	if (s->family == 0)
+		fprintf(f, "create %s%s bitmap:port range 1-1023 timeout %d\n",
+			name, suffix, GATE_SECONDS);
+	else
+		fprintf(f, "create %s%s hash:net family %s hashsize %zu "
+			"maxelem %zu%s\n", name, suffix,
+			s->family == AF_INET ? "inet" : "inet6",
+			power_of_two(1024, s->nentries),
+			power_of_two((size_t)1 << 21, s->nentries * 2),
+			s->timeout ? " timeout 0" : "");
+}
+
+void
+render_entry(FILE *f, const struct set_entry *e)
+{
+	char text[ADDR_STRLEN];
+
+	prefix_format(&e->prefix, text);
+	if (e->prefix.len == (e->prefix.family == AF_INET ? 32 : 128))
+		text[strcspn(text, "/")] = '\0';
+	fputs(text, f);
+}
+
+void
+render_set_entries(FILE *f, const struct set *s, const char *suffix,
+	int64_t now, bool exist)
+{
+	char name[SET_NAME_SIZE];
+
+	set_name(name, s->base, s->family);
+	for (size_t i = 0; i < s->nentries; i++) {
+		const struct set_entry *e = &s->entries[i];
+		int64_t left = e->until - now;
+
+		fprintf(f, "add %s%s ", name, suffix);
+		render_entry(f, e);
+		if (e->until != 0)
+			fprintf(f, " timeout %lld", (long long)
+				(left < 1 ? 1 : left > SET_TIMEOUT_MAX ?
+				SET_TIMEOUT_MAX : left));
+		fprintf(f, "%s%s\n", e->nomatch ? " nomatch" : "",
+			exist ? " -exist" : "");
+	}
+}

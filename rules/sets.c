@@ -1,0 +1,423 @@
+/*
+ * sets.c - what each kernel set must contain
+ *
+ * Does: turns classes, allowlist, pass_destinations and the list of special
+ * addresses into the entries of hash:net sets, so that one look-up of the
+ * kernel, in which the longest prefix wins, gives the same answer as the
+ * configuration. A set says yes or no; where a more specific prefix belongs
+ * to something else it becomes a `nomatch' entry, but only inside a prefix of
+ * this set (a hole needs something around it).
+ * Does not: talk to the kernel, read files, resolve names.
+ *
+ * Called by render.c (show, apply) and verify.c. The prefixes have no host
+ * bits set and classes have no prefix in common; both were checked by conf/.
+ * An attacker controls nothing here; the operator's files do.
+ */
+#include "rules/sets.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/conf.h"
+
+/* A prefix and what the configuration makes of it. */
+struct owner {
+	struct prefix prefix;
+	int64_t until;
+	unsigned kinds;		/* bits: in which sets it is a match */
+	size_t order;		/* position in the configuration */
+};
+
+struct owners {
+	struct owner *all;
+	size_t n, cap;
+};
+
+enum {
+	KIND_SUB = 1 << 0,
+	KIND_BLOCK = 1 << 1,
+	KIND_CARRY = 1 << 2,
+	KIND_RESET = 1 << 3,
+	KIND_DROP = 1 << 4,
+	KIND_ALLOW = 1 << 5,
+	KIND_ACARRY = 1 << 6,
+	KIND_PLAIN = 1 << 7,	/* pass, never, own, pop3 */
+};
+
+static const struct {
+	const char *base;
+	const char *purpose;
+	unsigned kind;
+	bool timeout;
+	bool filled_by_daemon;
+} kinds[] = {
+	{ SET_SUB, "every subscriber prefix", KIND_SUB, false, false },
+	{ SET_BLOCK, "lines whose port 25 is answered with the refusal",
+		KIND_BLOCK, false, false },
+	{ SET_CARRY, "lines whose port 25 is relayed or submitted",
+		KIND_CARRY, false, false },
+	{ SET_RESET, "lines whose port 25 is reset", KIND_RESET, false, false },
+	{ SET_DROP, "lines whose port 25 is dropped", KIND_DROP, false, false },
+	{ SET_ALLOW, "allowlist: lines that send directly",
+		KIND_ALLOW, true, false },
+	{ SET_ACARRY, "allowlist: lines that are relayed or submitted",
+		KIND_ACARRY, true, false },
+	{ SET_PASS, "pass_destinations given as prefixes",
+		KIND_PLAIN, false, false },
+	{ SET_NEVER, "destinations never captured nor connected to",
+		KIND_PLAIN, false, false },
+	{ SET_OWN, "the provider's own hosts, kept by the daemon",
+		KIND_PLAIN, false, true },
+	{ SET_POP3, "POP3 servers to wrap, kept by the daemon",
+		KIND_PLAIN, false, true },
+};
+#define NKINDS (sizeof(kinds) / sizeof(kinds[0]))
+
+_Static_assert(NKINDS * 2 + 2 == SET_COUNT, "two families, two bitmaps");
+
+const char *
+set_name(char out[SET_NAME_SIZE], const char *base, uint8_t family)
+{
+	snprintf(out, SET_NAME_SIZE, "%s%s", base, family == AF_INET ? "4" :
+		family == AF_INET6 ? "6" : "");
+	return out;
+}
+
+static int
+prefix_compare(const struct prefix *a, const struct prefix *b)
+{
+	int d = (a->family != AF_INET) - (b->family != AF_INET);
+
+	if (d == 0)
+		d = memcmp(a->ip, b->ip, sizeof(a->ip));
+	return d != 0 ? d : (int)a->len - (int)b->len;
+}
+
+int
+set_entry_compare(const void *a, const void *b)
+{
+	const struct set_entry *x = a, *y = b;
+
+	return prefix_compare(&x->prefix, &y->prefix);
+}
+
+static int
+owner_compare(const void *a, const void *b)
+{
+	const struct owner *x = a, *y = b;
+	int d = prefix_compare(&x->prefix, &y->prefix);
+
+	return d != 0 ? d : x->order < y->order ? -1 : x->order > y->order;
+}
+
+static int
+owners_put(struct owners *o, const struct owner *new)
+{
+	if (o->n == o->cap) {
+		size_t cap = o->cap == 0 ? 64 : o->cap * 2;
+		struct owner *all = realloc(o->all, cap * sizeof(*all));
+
+		if (all == NULL)
+			return -1;
+		o->all = all;
+		o->cap = cap;
+	}
+	o->all[o->n] = *new;
+	o->all[o->n].order = o->n;
+	o->n++;
+	return 0;
+}
+
+static int
+owners_add(struct owners *o, const struct prefix *p, unsigned kind,
+	int64_t until)
+{
+	struct owner new = { .prefix = *p, .until = until, .kinds = kind };
+
+	if (p->len != 0)
+		return owners_put(o, &new);
+	/* hash:net has no /0: two halves. */
+	new.prefix.len = 1;
+	if (owners_put(o, &new) < 0)
+		return -1;
+	new.prefix.ip[0] = 0x80;
+	/* a configured /1 must win over a half of /0 */
+	return owners_put(o, &new);
+}
+
+/* Sort; of the same prefix twice the first in the configuration stays. */
+static void
+owners_sort(struct owners *o)
+{
+	size_t kept = 0;
+
+	if (o->n == 0)
+		return;
+	qsort(o->all, o->n, sizeof(*o->all), owner_compare);
+	for (size_t i = 1; i < o->n; i++)
+		if (!prefix_equal(&o->all[i].prefix, &o->all[kept].prefix))
+			o->all[++kept] = o->all[i];
+	o->n = kept + 1;
+}
+
+static bool
+prefix_inside(const struct prefix *inner, const struct prefix *outer)
+{
+	struct addr a = { .family = inner->family };
+
+	memcpy(a.ip, inner->ip, sizeof(a.ip));
+	return inner->len > outer->len && prefix_contains(outer, &a);
+}
+
+/*
+ * The entries of one set: every owner of the kind, and a hole for every other
+ * owner whose nearest enclosing prefix is one. Sorted order visits a prefix
+ * right after those that contain it, so that a stack of at most one entry per
+ * prefix length is enough.
+ */
+static int
+set_fill(struct set *s, const struct owners *o, unsigned kind)
+{
+	const struct owner *around[129];
+	size_t depth = 0;
+
+	s->entries = calloc(o->n > 0 ? o->n : 1, sizeof(*s->entries));
+	if (s->entries == NULL)
+		return -1;
+	for (size_t i = 0; i < o->n; i++) {
+		const struct owner *w = &o->all[i];
+		struct set_entry *e;
+
+		while (depth > 0 && !prefix_inside(&w->prefix,
+			    &around[depth - 1]->prefix))
+			depth--;
+		if (w->prefix.family == s->family && ((w->kinds & kind) != 0 ||
+			    (depth > 0 &&
+			    (around[depth - 1]->kinds & kind) != 0))) {
+			e = &s->entries[s->nentries++];
+			e->prefix = w->prefix;
+			e->nomatch = (w->kinds & kind) == 0;
+			e->until = w->until;
+		}
+		around[depth++] = w;
+	}
+	return 0;
+}
+
+static unsigned
+class_kinds(enum action effective)
+{
+	switch (effective) {
+	case ACTION_BLOCK:
+		return KIND_SUB | KIND_BLOCK;
+	case ACTION_RELAY:
+	case ACTION_SUBMIT:
+		return KIND_SUB | KIND_CARRY;
+	case ACTION_RESET:
+		return KIND_SUB | KIND_RESET;
+	case ACTION_DROP:
+		return KIND_SUB | KIND_DROP;
+	case ACTION_PASS:
+	case ACTION_WATCH:
+	case ACTION_COUNT:
+		break;
+	}
+	return KIND_SUB;
+}
+
+/* Longer first: the sort keeps the first of two, and a /1 that is configured
+ * must not lose to the half of a /0. */
+static int
+classes_collect(const struct conf *c, struct owners *o)
+{
+	for (int all = 0; all < 2; all++) {
+		for (size_t i = 0; i < c->nclasses; i++) {
+			const struct class_conf *k = &c->classes[i];
+
+			for (size_t j = 0; j < k->nprefixes; j++)
+				if ((k->prefixes[j].len == 0) == (all == 1) &&
+				    owners_add(o, &k->prefixes[j],
+					    class_kinds(k->effective), 0) < 0)
+					return -1;
+		}
+	}
+	owners_sort(o);
+	return 0;
+}
+
+static int
+allow_collect(const struct conf *c, int64_t now, struct owners *o)
+{
+	for (int all = 0; all < 2; all++) {
+		for (size_t i = 0; i < c->nallow; i++) {
+			const struct allow_entry *e = &c->allow[i];
+			bool carry = e->action == ACTION_RELAY ||
+				e->action == ACTION_SUBMIT;
+
+			if ((e->until != 0 && e->until <= now) ||
+			    (e->prefix.len == 0) != (all == 1))
+				continue;
+			if (owners_add(o, &e->prefix, carry ? KIND_ACARRY :
+				    KIND_ALLOW, e->until) < 0)
+				return -1;
+		}
+	}
+	owners_sort(o);
+	return 0;
+}
+
+static int
+plain_collect(const struct prefix *p, size_t n, struct owners *o)
+{
+	for (size_t i = 0; i < n; i++)
+		if (owners_add(o, &p[i], KIND_PLAIN, 0) < 0)
+			return -1;
+	return 0;
+}
+
+/* addr_special() of lib/addr.c as prefixes; a test compares the two. IPv6
+ * outside of 2000::/3 is not assigned to anybody. */
+static const char *const special4[] = {
+	"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8",
+	"169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.88.99.0/24",
+	"192.168.0.0/16", "224.0.0.0/4", "240.0.0.0/4",
+};
+static const char *const special6[] = {
+	"::/3", "4000::/2", "8000::/1", "2001::/32", "2001:10::/28",
+	"2001:20::/28",
+};
+/* Translators: what is in front of the embedded IPv4 address. The first lies
+ * inside of ::/3 and is a hole there, for ordinary addresses. */
+#define NAT64 "64:ff9b::/96"
+#define SIXTOFOUR "2002::/16"
+
+static int
+text_add(struct owners *o, const char *text, unsigned kind)
+{
+	const char *why;
+	struct prefix p;
+
+	if (prefix_parse(&p, text, &why) < 0)
+		return -1;
+	return owners_add(o, &p, kind, 0);
+}
+
+static int
+embedded_add(struct owners *o, const char *translator, const char *text4)
+{
+	const char *why;
+	struct prefix outer, inner;
+
+	if (prefix_parse(&outer, translator, &why) < 0 ||
+	    prefix_parse(&inner, text4, &why) < 0)
+		return -1;
+	memcpy(outer.ip + outer.len / 8, inner.ip, 4);
+	outer.len = (uint8_t)(outer.len + inner.len);
+	return owners_add(o, &outer, KIND_PLAIN, 0);
+}
+
+static int
+never_collect(const struct conf *c, struct owners *o)
+{
+	if (plain_collect(c->never, c->nnever, o) < 0 ||
+	    text_add(o, NAT64, 0) < 0)
+		return -1;
+	for (size_t i = 0; i < sizeof(special4) / sizeof(special4[0]); i++)
+		if (text_add(o, special4[i], KIND_PLAIN) < 0 ||
+		    embedded_add(o, NAT64, special4[i]) < 0 ||
+		    embedded_add(o, SIXTOFOUR, special4[i]) < 0)
+			return -1;
+	for (size_t i = 0; i < sizeof(special6) / sizeof(special6[0]); i++)
+		if (text_add(o, special6[i], KIND_PLAIN) < 0)
+			return -1;
+	owners_sort(o);
+	return 0;
+}
+
+/* Addresses of the configuration; what DNS says is added by the daemon. */
+static int
+servers_collect(const struct conf *c, bool pop3, struct owners *o)
+{
+	struct prefix p;
+
+	for (size_t i = 0; i < c->nservers; i++) {
+		const struct server_conf *s = &c->servers[i];
+
+		if (pop3 ? s->pop3.mode == TLS_NONE : !s->own)
+			continue;
+		for (size_t j = 0; j < s->naddresses; j++) {
+			prefix_of_addr(&p, &s->addresses[j], 128);
+			if (owners_add(o, &p, KIND_PLAIN, 0) < 0)
+				return -1;
+		}
+	}
+	owners_sort(o);
+	return 0;
+}
+
+static int
+owners_collect(const struct conf *c, int64_t now, const char *base,
+	struct owners *o)
+{
+	if (strcmp(base, SET_ALLOW) == 0 || strcmp(base, SET_ACARRY) == 0)
+		return allow_collect(c, now, o);
+	if (strcmp(base, SET_NEVER) == 0)
+		return never_collect(c, o);
+	if (strcmp(base, SET_OWN) == 0)
+		return servers_collect(c, false, o);
+	if (strcmp(base, SET_POP3) == 0)
+		return servers_collect(c, true, o);
+	if (strcmp(base, SET_PASS) != 0)
+		return classes_collect(c, o);
+	if (plain_collect(c->pass_prefixes, c->npass_prefixes, o) < 0)
+		return -1;
+	owners_sort(o);
+	return 0;
+}
+
+int
+sets_compute(const struct conf *c, int64_t now, struct set sets[SET_COUNT])
+{
+	struct set *s = sets;
+
+	memset(sets, 0, SET_COUNT * sizeof(*sets));
+	for (size_t k = 0; k < NKINDS; k++) {
+		struct owners o = { 0 };
+
+		if (owners_collect(c, now, kinds[k].base, &o) < 0) {
+			free(o.all);
+			goto fail;
+		}
+		for (int v6 = 0; v6 < 2; v6++, s++) {
+			s->base = kinds[k].base;
+			s->purpose = kinds[k].purpose;
+			s->family = v6 ? AF_INET6 : AF_INET;
+			s->timeout = kinds[k].timeout;
+			s->filled_by_daemon = kinds[k].filled_by_daemon;
+			if (set_fill(s, &o, kinds[k].kind) < 0) {
+				free(o.all);
+				goto fail;
+			}
+		}
+		free(o.all);
+	}
+	*s++ = (struct set){ .base = SET_LIVE, .timeout = true,
+		.filled_by_daemon = true,
+		.purpose = "the gate: ports captured while the daemon is well" };
+	*s = (struct set){ .base = SET_ALL, .timeout = true,
+		.filled_by_daemon = true,
+		.purpose = "ports captured beyond the first packet" };
+	return 0;
+fail:
+	sets_free(sets);
+	return -1;
+}
+
+void
+sets_free(struct set sets[SET_COUNT])
+{
+	for (size_t i = 0; i < SET_COUNT; i++)
+		free(sets[i].entries);
+	memset(sets, 0, SET_COUNT * sizeof(*sets));
+}

@@ -1,0 +1,70 @@
+/*
+ * sets.h - the kernel sets: names, and what each must contain
+ *
+ * Internal to rules/. Pure: computed from the configuration, no kernel.
+ */
+#ifndef SALLYPORT_RULES_SETS_H
+#define SALLYPORT_RULES_SETS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/addr.h"
+#include "rules/rules.h"
+
+#define SET_SUB "sallyport_sub"
+#define SET_BLOCK "sallyport_block"
+#define SET_CARRY "sallyport_carry"
+#define SET_RESET "sallyport_reset"
+#define SET_DROP "sallyport_drop"
+#define SET_ALLOW "sallyport_allow"
+#define SET_ACARRY "sallyport_acarry"
+#define SET_PASS "sallyport_pass"
+#define SET_NEVER "sallyport_never"
+#define SET_OWN "sallyport_own"
+#define SET_POP3 "sallyport_pop3"
+
+/* IPSET_MAXNAMELEN, with the NUL. */
+#define SET_NAME_SIZE 32
+
+/* An ipset timeout is milliseconds in 32 bits: the most it can count. */
+#define SET_TIMEOUT_MAX 4294967
+
+struct set_entry {
+	struct prefix prefix;
+	bool nomatch;	/* a hole in a shorter prefix of the same set */
+	int64_t until;	/* Unix time, 0: for ever */
+};
+
+/* One kernel set. entries of the two bitmaps are always none. */
+struct set {
+	const char *base;	/* SET_... */
+	const char *purpose;
+	uint8_t family;		/* AF_INET, AF_INET6; 0: bitmap:port */
+	bool timeout;		/* elements may expire */
+	bool filled_by_daemon;	/* entries are a minimum; others are kept */
+	struct set_entry *entries;
+	size_t nentries;
+};
+
+/* 11 hash:net sets in two families and two bitmaps. */
+#define SET_COUNT 24
+
+/* Name of a set in the kernel: base + "4", "6" or nothing. Returns out. */
+const char *set_name(char out[SET_NAME_SIZE], const char *base, uint8_t family);
+
+/*
+ * What every set should contain at the time now. The order is that of creation
+ * and the same each time; entries are sorted by address, shorter prefixes
+ * first. 0, or -1 without memory (nothing to free then).
+ */
+int sets_compute(const struct conf *c, int64_t now, struct set sets[SET_COUNT]);
+void sets_free(struct set sets[SET_COUNT]);
+
+/* Sort by family, address, length; for bsearch and for qsort. */
+int set_entry_compare(const void *a, const void *b);
+
+/* hash:net cannot hold a prefix of length 0; sets_compute writes two halves. */
+
+#endif

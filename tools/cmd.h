@@ -1,0 +1,28 @@
+/*
+ * cmd.h - the subcommands of sallyport(8)
+ *
+ * Each gets the words behind its own name (argv[0] is the last word of the
+ * name), the configuration file and whether JSON was asked for, prints to
+ * stdout and stderr and returns the exit status: 0 ok, 1 failed or differs,
+ * 2 usage or configuration.
+ */
+#ifndef SALLYPORT_TOOLS_CMD_H
+#define SALLYPORT_TOOLS_CMD_H
+
+#include <stdbool.h>
+
+/* cmd_rules.c */
+int cmd_rules_show(int argc, char **argv, const char *config, bool json);
+int cmd_rules_apply(int argc, char **argv, const char *config, bool json);
+int cmd_rules_verify(int argc, char **argv, const char *config, bool json);
+int cmd_rules_remove(int argc, char **argv, const char *config, bool json);
+
+/* cmd_check.c: "--defaults" and "--man" may follow */
+int cmd_check(int argc, char **argv, const char *config, bool json);
+
+/* cmd_status.c: ask the running daemon */
+int cmd_status(int argc, char **argv, const char *config, bool json);
+int cmd_reload(int argc, char **argv, const char *config, bool json);
+int cmd_healthy(int argc, char **argv, const char *config, bool json);
+
+#endif

@@ -1,0 +1,243 @@
+/*
+ * sallyport.c - the command line: find the command, hand it its words
+ *
+ * Does: parses the global options wherever they stand before the command's own
+ * arguments, finds the command in the grammar below (commands are given as
+ * strings, after OpenSMTPD's smtpctl), prints help, and for an unknown word
+ * suggests the nearest command.
+ * Does not: do any of the work; tools/cmd_*.c do.
+ *
+ * Called by operators and their scripts: exit status 0 is success, 1 "it
+ * failed" or "there is a difference", 2 a mistake in the words or in the
+ * configuration. Started as root in most uses; nothing in argv is passed to a
+ * shell or used as a format.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/cmd.h"
+
+#define CONFIG "/etc/sallyport/sallyport.conf"
+#define WORDS_MAX 3
+
+struct command {
+	const char *words;	/* "rules show" */
+	const char *arguments;	/* for the usage line */
+	int (*run)(int argc, char **argv, const char *config, bool json);
+	const char *help;
+	const char *more;	/* second half of --help */
+};
+
+static const struct command commands[] = {
+	{ "check", "[--defaults]", cmd_check,
+		"read the configuration and say what it means",
+		"Reads the configuration and all it names, prints it as it is "
+		"understood\nand, in words, what will happen to each class. "
+		"With --defaults prints\nevery option with its default. Exit "
+		"status 2 when it has a mistake.\n" },
+	{ "rules show", "", cmd_rules_show,
+		"print the kernel rules that apply would make",
+		"Prints policy routes, sets and rules, each with its purpose. "
+		"Changes\nnothing and needs no privilege.\n" },
+	{ "rules apply", "", cmd_rules_apply,
+		"bring the kernel's rules to what the configuration says",
+		"Checks first, and refuses with the reason and without having "
+		"changed\nanything. May be repeated at any time. Foreign rules "
+		"are left alone.\nNothing is captured before the daemon opens "
+		"the gate.\n" },
+	{ "rules verify", "", cmd_rules_verify,
+		"compare the kernel's rules with the configuration",
+		"Names each difference. Exit status 0: none, 1: some. Notes "
+		"about foreign\nrules that proxied traffic does not meet are "
+		"no difference.\n" },
+	{ "rules remove", "", cmd_rules_remove,
+		"take everything of ours out of the kernel",
+		"Finds it by name, needs no configuration, and also cleans up "
+		"after an\napply that was interrupted. Says nothing when there "
+		"is nothing.\n" },
+	{ "status", "", cmd_status, "what the running daemon is doing",
+		"Asks the daemon on its control socket. Exit status 1 when it "
+		"does not\nanswer.\n" },
+	{ "reload", "", cmd_reload,
+		"let the running daemon read its configuration again",
+		"A configuration with a mistake is refused and the old one "
+		"stays.\n" },
+	{ "healthy", "", cmd_healthy,
+		"exit status 0 while the daemon serves traffic",
+		"For keepalived, BGP speakers and monitoring.\n" },
+};
+#define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void
+usage(FILE *f)
+{
+	fprintf(f, "usage: sallyport [-c FILE] [--json] COMMAND\n\n");
+	for (size_t i = 0; i < NCOMMANDS; i++)
+		fprintf(f, "  %-14s %s\n", commands[i].words, commands[i].help);
+	fprintf(f, "\n  -c FILE        configuration (" CONFIG ")\n"
+		"  --json         answer as JSON\n"
+		"  --help         this, or behind a command its own help\n"
+		"  --version      version\n");
+}
+
+static int
+command_help(const struct command *c)
+{
+	printf("usage: sallyport [-c FILE] [--json] %s%s%s\n\n%s: %s.\n%s",
+		c->words, c->arguments[0] != '\0' ? " " : "", c->arguments,
+		c->words, c->help, c->more);
+	return 0;
+}
+
+/* How many words of the command stand at argv; 0: another command. */
+static int
+match(const char *words, int argc, char **argv)
+{
+	int n = 0;
+
+	while (*words != '\0') {
+		size_t len = strcspn(words, " ");
+
+		if (n == argc || strlen(argv[n]) != len ||
+		    memcmp(argv[n], words, len) != 0)
+			return 0;
+		n++;
+		words += len + (words[len] == ' ');
+	}
+	return n;
+}
+
+/* Letters to change, add or leave out to make b of a (Levenshtein). */
+static size_t
+distance(const char *a, const char *b)
+{
+	size_t row[64], lb = strlen(b);
+
+	if (lb >= 64)
+		return SIZE_MAX;
+	for (size_t j = 0; j <= lb; j++)
+		row[j] = j;
+	for (size_t i = 1; a[i - 1] != '\0'; i++) {
+		size_t left_above = row[0];
+
+		row[0] = i;
+		for (size_t j = 1; j <= lb; j++) {
+			size_t above = row[j], best = left_above +
+				(a[i - 1] != b[j - 1]);
+
+			if (above + 1 < best)
+				best = above + 1;
+			if (row[j - 1] + 1 < best)
+				best = row[j - 1] + 1;
+			left_above = above;
+			row[j] = best;
+		}
+	}
+	return row[lb];
+}
+
+static int
+unknown(int argc, char **argv)
+{
+	char said[128] = "";
+	const struct command *near = NULL;
+	size_t best = SIZE_MAX, used = 0;
+
+	for (int i = 0; i < argc && i < WORDS_MAX && used < sizeof(said) &&
+	    argv[i][0] != '-'; i++)
+		used += (size_t)snprintf(said + used, sizeof(said) - used,
+			"%s%s", i > 0 ? " " : "", argv[i]);
+	for (size_t i = 0; i < NCOMMANDS; i++) {
+		size_t d = distance(said, commands[i].words);
+
+		if (d < best) {
+			best = d;
+			near = &commands[i];
+		}
+	}
+	fprintf(stderr, "sallyport: unknown command '%s'", said);
+	if (near != NULL && best <= strlen(near->words) / 2)
+		fprintf(stderr, "; did you mean '%s'?", near->words);
+	fprintf(stderr, "\nsallyport --help lists the commands\n");
+	return 2;
+}
+
+struct options {
+	const char *config;
+	bool json, help;
+};
+
+/* Take the global options out of argv, keep the rest in order. -1: mistake. */
+static int
+options_take(int *argc, char **argv, struct options *o)
+{
+	int kept = 0;
+
+	for (int i = 0; i < *argc; i++) {
+		if (strcmp(argv[i], "-c") == 0) {
+			if (++i == *argc) {
+				fprintf(stderr, "sallyport: -c wants a file\n");
+				return -1;
+			}
+			o->config = argv[i];
+		} else if (strcmp(argv[i], "--json") == 0) {
+			o->json = true;
+		} else if (strcmp(argv[i], "--help") == 0 ||
+		    strcmp(argv[i], "-h") == 0) {
+			o->help = true;
+		} else {
+			argv[kept++] = argv[i];
+		}
+	}
+	argv[kept] = NULL;
+	*argc = kept;
+	return 0;
+}
+
+static int
+prefix_help(int argc, char **argv)
+{
+	size_t found = 0;
+
+	/* "rules --help": the commands that begin with it */
+	for (size_t i = 0; argc == 1 && i < NCOMMANDS; i++) {
+		size_t len = strlen(argv[0]);
+
+		if (strncmp(commands[i].words, argv[0], len) == 0 &&
+		    commands[i].words[len] == ' ') {
+			printf("sallyport %-14s %s\n", commands[i].words,
+				commands[i].help);
+			found++;
+		}
+	}
+	return found > 0 ? 0 : unknown(argc, argv);
+}
+
+int
+main(int argc, char **argv)
+{
+	struct options o = { .config = CONFIG };
+
+	argc--;
+	argv++;
+	if (options_take(&argc, argv, &o) < 0)
+		return 2;
+	if (argc == 1 && strcmp(argv[0], "--version") == 0) {
+		puts("sallyport " SALLYPORT_VERSION);
+		return 0;
+	}
+	if (argc == 0) {
+		usage(o.help ? stdout : stderr);
+		return o.help ? 0 : 2;
+	}
+	for (size_t i = 0; i < NCOMMANDS; i++) {
+		int n = match(commands[i].words, argc, argv);
+
+		if (n > 0)
+			return o.help ? command_help(&commands[i]) :
+				commands[i].run(argc - n + 1, argv + n - 1,
+					o.config, o.json);
+	}
+	return o.help ? prefix_help(argc, argv) : unknown(argc, argv);
+}
