@@ -31,6 +31,7 @@ auth_failure_delay = 0
 first_valid_uid = 100
 mail_location = maildir:~/Maildir
 mail_fsync = never
+mail_max_userip_connections = 0
 passdb {{
   driver = passwd-file
   args = {USERS}

@@ -1,6 +1,7 @@
 """The lab itself, before any daemon: mail really flows, both families, and
 the scenes' instruments show what they are meant to show."""
 
+import glob
 import os
 import re
 import ssl
@@ -132,19 +133,49 @@ def test_narrow_path_needs_icmp(world, family):
         "no ICMP error of the router was seen"
 
 
+PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lab")
+
+
+def outside():
+    """The environment in which another lab begins."""
+    return {key: value for key, value in os.environ.items()
+            if key != "SALLYPORT_LAB_INSIDE"}
+
+
 def test_two_labs_at_once_do_not_collide(world):
     """A lab inside this one sees nothing of it, and leaves nothing."""
     before = proc.run("gw", ["ip", "netns"]).out
-    environment = {key: value for key, value in os.environ.items()
-                   if key != "SALLYPORT_LAB_INSIDE"}
-    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lab")
     result = subprocess.run(
-        [sys.executable, program, "shell", "dynamic", "sh", "-c",
+        [sys.executable, PROGRAM, "shell", "dynamic", "sh", "-c",
          "swaks -4 --server 203.0.113.25 --to info@alpha.example "
-         "--from a@b.example --header 'Subject: inner' >/dev/null && "
-         "find /run/lab/mail/mxa -name '*' -type f | wc -l"],
-        env=environment, capture_output=True, text=True, timeout=60,
+         "--from a@b.example --header 'Subject: inner' >/dev/null"],
+        env=outside(), capture_output=True, text=True, timeout=60,
         check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert world.arrived("mxa", "info", "inner") is None
     assert proc.run("gw", ["ip", "netns"]).out == before
+
+
+def test_killed_lab_is_gone_completely(world):
+    """kill -9 of the outer process: every server ends with it."""
+    def alive():
+        found = 0
+        for path in glob.glob("/proc/[0-9]*/cmdline"):
+            try:
+                with open(path, "rb") as stream:
+                    found += b"postfix/sbin/master" in stream.read()
+            except OSError:
+                continue
+        return found
+    before = alive()
+    assert before == 3
+    inner = subprocess.Popen(
+        [sys.executable, PROGRAM, "shell", "gw", "sleep", "1000"],
+        env=outside(), stdout=subprocess.PIPE, text=True)
+    try:
+        assert inner.stdout.readline().startswith("lab raised")
+        assert alive() == 2 * before
+    finally:
+        inner.kill()
+        inner.wait()
+    proc.wait_until(lambda: alive() == before, "the other lab's end")
