@@ -12,6 +12,7 @@
  * configuration. Started as root in most uses; nothing in argv is passed to a
  * shell or used as a format.
  */
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
