@@ -69,8 +69,11 @@ struct class_conf {
 				 * watch and relay are never softened) */
 	unsigned line_len6;	/* IPv6 line length, default 56 */
 	struct block_conf block;/* smtp.block with the class's own overrides */
-	struct prefix *prefixes;
+	struct prefix *prefixes;	/* all: listed, then those of the file */
 	size_t nprefixes;
+	struct prefix *listed;	/* as written in the configuration */
+	size_t nlisted;
+	char *prefixes_file;	/* NULL: none */
 };
 
 struct server_conf {
@@ -132,6 +135,7 @@ struct conf {
 	char *trust;		/* PEM file; "system" is resolved to the bundle */
 	unsigned tls_min_server;	/* TLS1_2_VERSION or TLS1_3_VERSION */
 
+	struct block_conf block;	/* smtp.block: what classes start from */
 	bool pop3_wrap;		/* pop3.wrap = "listed" */
 	unsigned max_per_line;	/* smtp.max_per_line: sessions at once */
 
@@ -146,7 +150,8 @@ struct conf {
 /*
  * Load and check. On failure NULL, after writing one or more messages
  *     FILE:LINE: what was found; what was expected
- * to err. The caller frees with conf_free(), which also wipes nothing: the
+ * (without LINE about a file that cannot be opened) to err. Everything wrong is
+ * reported, not only the first. The caller frees with conf_free(), which also wipes nothing: the
  * configuration holds no secret.
  */
 struct conf *conf_load(const char *path, FILE *err);

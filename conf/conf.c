@@ -1,0 +1,524 @@
+/*
+ * conf.c - load the configuration: parse, read by table, check what belongs
+ * together
+ *
+ * libconfig parses, option.c reads every row of the table, this file does what
+ * no single option can say: a prefix in two classes, a submit class without a
+ * server to submit to, a trust file without certificates. Files that the
+ * configuration names (prefixes, allowlist, trust) are read here, once; the
+ * result is immutable and shared by all processes.
+ *
+ * Called by conf_load()'s users only: the parent at start and reload, and the
+ * command line. The files belong to the operator; they may be wrong in any
+ * way. All errors are reported, each with its place, and a configuration with
+ * an error is never used.
+ */
+#include "conf/conf.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "conf/allow.h"
+#include "conf/lpm.h"
+#include "conf/option.h"
+
+/* ---- classes ---- */
+
+/* Where a class's prefix was written; found again when it comes twice. */
+struct origin {
+	const char *file;
+	unsigned line;
+	int class;
+};
+
+struct origins {
+	struct lpm *seen;	/* prefix -> index into all */
+	struct origin *all;
+	size_t n, cap;
+};
+
+static config_setting_t *
+child(config_setting_t *group, const char *name)
+{
+	return group != NULL ? config_setting_get_member(group, name) : NULL;
+}
+
+/* Private lines exist (CGN); these never are one. */
+static bool
+is_no_subscriber(const struct prefix *p)
+{
+	struct addr a = { .family = p->family };
+	const char *word;
+
+	memcpy(a.ip, p->ip, sizeof(a.ip));
+	word = addr_special(&a);
+	return word != NULL && strcmp(word, "private") != 0;
+}
+
+static int
+origins_grow(struct origins *o)
+{
+	struct origin *bigger;
+
+	if (o->n < o->cap)
+		return 0;
+	o->cap = o->cap != 0 ? o->cap * 2 : 64;
+	bigger = reallocarray(o->all, o->cap, sizeof(*bigger));
+	if (bigger == NULL)
+		return -1;
+	o->all = bigger;
+	return 0;
+}
+
+static void
+prefix_claim(struct load *l, struct origins *o, const struct prefix *p,
+	struct origin at)
+{
+	char text[ADDR_STRLEN];
+	const struct origin *first;
+	int32_t old;
+	int rc = -1;
+
+	if (p->family == 0)
+		return;		/* refused when it was read */
+	prefix_format(p, text);
+	if (is_no_subscriber(p))
+		complain(l, at.file, at.line, "%s are not subscribers' "
+			"addresses; expected prefixes of lines", text);
+	if (origins_grow(o) == 0)
+		rc = lpm_add(o->seen, p, (int32_t)o->n, &old);
+	if (rc == 0 && lpm_add(l->conf->class_lpm, p, at.class, NULL) == 0) {
+		o->all[o->n++] = at;
+		return;
+	}
+	if (rc <= 0) {
+		complain(l, at.file, at.line, "out of memory");
+		return;
+	}
+	first = &o->all[old];
+	complain(l, at.file, at.line, "%s is already in class \"%s\" (%s:%u); "
+		"expected each prefix in one class, once", text,
+		l->conf->classes[first->class].name != NULL ?
+			l->conf->classes[first->class].name : "?",
+		first->file, first->line);
+}
+
+static void
+class_prefixes(struct load *l, struct origins *o, int i, config_setting_t *s)
+{
+	struct class_conf *k = &l->conf->classes[i];
+	config_setting_t *list = child(s, "prefixes");
+	unsigned *lines;
+
+	if (k->nlisted != 0) {
+		k->prefixes = reallocarray(NULL, k->nlisted,
+			sizeof(*k->prefixes));
+		if (k->prefixes == NULL) {
+			complain_at(l, s, "out of memory");
+			return;
+		}
+		memcpy(k->prefixes, k->listed, k->nlisted * sizeof(*k->listed));
+		k->nprefixes = k->nlisted;
+	}
+	for (size_t p = 0; p < k->nlisted; p++) {
+		const config_setting_t *elem =
+			config_setting_get_elem(list, (unsigned)p);
+
+		prefix_claim(l, o, &k->listed[p], (struct origin){
+			setting_file(l, elem),
+			(unsigned)config_setting_source_line(elem), i });
+	}
+	if (k->prefixes_file != NULL) {
+		prefix_file_load(l, child(s, "prefixes_file"), k, &lines);
+		for (size_t p = k->nlisted; p < k->nprefixes; p++)
+			prefix_claim(l, o, &k->prefixes[p], (struct origin){
+				k->prefixes_file, lines[p - k->nlisted], i });
+		free(lines);
+	}
+	if (k->nprefixes == 0)
+		complain_at(l, s, "class \"%s\" has no prefix; expected "
+			"prefixes or prefixes_file", k->name != NULL ?
+			k->name : "?");
+}
+
+/* What a class's own block group leaves unset comes from smtp.block. */
+static int
+class_block(const struct block_conf *from, struct block_conf *b,
+	config_setting_t *own)
+{
+	if (child(own, "stage") == NULL)
+		b->stage = from->stage;
+	if (child(own, "code") == NULL) {
+		b->code = from->code;
+		memcpy(b->esc, from->esc, sizeof(b->esc));
+	}
+	if (child(own, "delay") == NULL)
+		b->delay = from->delay;
+	if (child(own, "url") == NULL && from->url != NULL &&
+		(b->url = strdup(from->url)) == NULL)
+		return -1;
+	if (child(own, "text") != NULL || from->ntext == 0)
+		return 0;
+	if ((b->text = calloc(from->ntext, sizeof(*b->text))) == NULL)
+		return -1;
+	for (b->ntext = 0; b->ntext < from->ntext; b->ntext++) {
+		/* a place that was refused has no text */
+		const char *text = from->text[b->ntext];
+
+		if (text != NULL && (b->text[b->ntext] = strdup(text)) == NULL)
+			return -1;
+	}
+	return 0;
+}
+
+static bool
+has_submission(const struct conf *c)
+{
+	for (size_t i = 0; i < c->nservers; i++)
+		if (c->servers[i].submission.mode != TLS_NONE)
+			return true;
+	return false;
+}
+
+static void
+class_policy(struct load *l, struct class_conf *k, config_setting_t *s)
+{
+	config_setting_t *port25 = child(s, "port25");
+	config_setting_t *enforce = child(s, "enforce");
+
+	/* relay has no weaker form; say so in what `check` prints */
+	if (k->port25 == ACTION_RELAY && enforce == NULL)
+		k->enforce = ENFORCE_ALL;
+	k->effective = k->port25;
+	if (k->port25 > ACTION_RELAY && k->enforce == ENFORCE_WATCH)
+		k->effective = ACTION_WATCH;
+	if (k->port25 == ACTION_RELAY && enforce != NULL &&
+		k->enforce == ENFORCE_WATCH)
+		complain_at(l, enforce, "enforce = \"watch\" has no effect on "
+			"port25 = \"relay\"; expected port25 = \"watch\", or "
+			"no enforce");
+	if (k->port25 == ACTION_SUBMIT && port25 != NULL &&
+		!has_submission(l->conf))
+		complain_at(l, port25, "port25 = \"submit\" without a server "
+			"to submit to; expected an element of servers with "
+			"submission");
+}
+
+static void
+classes_check(struct load *l, config_setting_t *list)
+{
+	struct conf *c = l->conf;
+	struct origins o = { .seen = lpm_new() };
+
+	for (size_t i = 0; i < c->nclasses && o.seen != NULL; i++) {
+		struct class_conf *k = &c->classes[i];
+		config_setting_t *s = config_setting_get_elem(list, (unsigned)i);
+
+		if (!config_setting_is_group(s))
+			continue;
+		for (size_t j = 0; j < i && k->name != NULL; j++)
+			if (c->classes[j].name != NULL &&
+				strcmp(c->classes[j].name, k->name) == 0)
+				complain_at(l, child(s, "class"), "a second "
+					"class \"%s\"; expected names that "
+					"differ", k->name);
+		class_prefixes(l, &o, (int)i, s);
+		class_policy(l, k, s);
+		if (class_block(&c->block, &k->block, child(s, "block")) < 0)
+			complain_at(l, s, "out of memory");
+	}
+	if (o.seen == NULL)
+		complain(l, l->path, 1, "out of memory");
+	lpm_free(&o.seen);
+	free(o.all);
+}
+
+/* ---- servers ---- */
+
+static void
+server_addresses(struct load *l, size_t i, config_setting_t *list)
+{
+	const struct conf *c = l->conf;
+	const struct server_conf *v = &c->servers[i];
+	char text[ADDR_STRLEN];
+
+	for (size_t a = 0; a < v->naddresses; a++)
+		for (size_t j = 0; j < i; j++)
+			for (size_t b = 0; b < c->servers[j].naddresses; b++) {
+				const struct addr *x = &v->addresses[a];
+
+				if (x->family == 0 || !addr_same_host(x,
+						&c->servers[j].addresses[b]))
+					continue;
+				complain_at(l, config_setting_get_elem(list,
+						(unsigned)a),
+					"%s is already an address of another "
+					"server; expected one name for each",
+					addr_format(x, text));
+			}
+}
+
+static void
+servers_check(struct load *l, config_setting_t *list)
+{
+	struct conf *c = l->conf;
+
+	for (size_t i = 0; i < c->nservers; i++) {
+		struct server_conf *v = &c->servers[i];
+		config_setting_t *s = config_setting_get_elem(list, (unsigned)i);
+
+		if (!config_setting_is_group(s))
+			continue;
+		for (size_t j = 0; j < i && v->name != NULL; j++)
+			if (c->servers[j].name != NULL &&
+				strcmp(c->servers[j].name, v->name) == 0)
+				complain_at(l, child(s, "name"), "a second "
+					"server \"%s\"; expected names that "
+					"differ", v->name);
+		if (v->submission.mode == TLS_STARTTLS &&
+			child(s, "starttls") == NULL)
+			v->starttls = v->submission.port;
+		if (v->starttls == 25)
+			complain_at(l, child(s, "starttls"), "servers.starttls "
+				"= 25 would be a tunnel for spam; expected the "
+				"submission port, 587");
+		if (child(s, "submission") == NULL && child(s, "pop3") == NULL
+			&& v->starttls == 0 && !v->own)
+			complain_at(l, s, "server \"%s\" has no service; "
+				"expected submission, starttls, pop3 or own",
+				v->name != NULL ? v->name : "?");
+		server_addresses(l, i, child(s, "addresses"));
+	}
+}
+
+/* ---- gateway ---- */
+
+static unsigned
+cores(void)
+{
+	cpu_set_t set;
+
+	if (sched_getaffinity(0, sizeof(set), &set) < 0)
+		return 1;
+	return (unsigned)CPU_COUNT(&set);
+}
+
+static void
+gateway_check(struct load *l, config_setting_t *gateway)
+{
+	struct conf *c = l->conf;
+	char name[256] = "";
+
+	if (c->workers == 0)
+		c->workers = cores();
+	if (c->naddresses != 0 && c->source == SOURCE_CLIENT)
+		complain_at(l, child(gateway, "addresses"), "gateway.addresses "
+			"without source = \"gateway\"; expected both or none");
+	if (c->listen_port == 25 || c->listen_port == 110)
+		complain_at(l, child(gateway, "listen_port"),
+			"gateway.listen_port = %u is a captured port; expected "
+			"a port of its own", c->listen_port);
+	if (child(gateway, "name") != NULL)
+		return;
+	gethostname(name, sizeof(name) - 1);
+	if (!host_is_valid(name))
+		complain(l, l->path, 1, "this machine's name '%s' is not a "
+			"host name; expected gateway.name", name);
+	else if ((c->name = strdup(name)) == NULL)
+		complain(l, l->path, 1, "out of memory");
+}
+
+/* ---- trust ---- */
+
+static const char *
+system_bundle(void)
+{
+	static const char *const known[] = {
+		"/etc/ssl/certs/ca-certificates.crt",
+		"/etc/pki/tls/certs/ca-bundle.crt",
+		"/etc/ssl/cert.pem",
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (access(known[i], R_OK) == 0)
+			return known[i];
+	return X509_get_default_cert_file();
+}
+
+/* Certificates in a PEM file; -1: something in it is damaged. */
+static int
+count_certificates(FILE *f)
+{
+	X509 *x;
+	int n = 0;
+	unsigned long e;
+
+	ERR_clear_error();
+	while ((x = PEM_read_X509(f, NULL, NULL, NULL)) != NULL) {
+		X509_free(x);
+		n++;
+	}
+	e = ERR_peek_last_error();
+	ERR_clear_error();
+	return ERR_GET_LIB(e) == ERR_LIB_PEM &&
+		ERR_GET_REASON(e) == PEM_R_NO_START_LINE ? n : -1;
+}
+
+static void
+trust_check(struct load *l, config_setting_t *s)
+{
+	struct conf *c = l->conf;
+	const char *why;
+	unsigned line = s != NULL ?
+		(unsigned)config_setting_source_line(s) : 1;
+	const char *file = s != NULL ? setting_file(l, s) : l->path;
+	FILE *f;
+	int n;
+
+	if (c->trust == NULL)
+		return;		/* refused when it was read */
+	if (strcmp(c->trust, "system") == 0) {
+		free(c->trust);
+		if ((c->trust = strdup(system_bundle())) == NULL) {
+			complain(l, file, line, "out of memory");
+			return;
+		}
+	}
+	if ((f = list_open(c->trust, &why)) == NULL) {
+		complain(l, file, line, "tls.trust: %s cannot be read: %s; "
+			"expected a PEM file (for \"system\", install "
+			"ca-certificates)", c->trust, why);
+		return;
+	}
+	n = count_certificates(f);
+	fclose(f);
+	if (n <= 0)
+		complain(l, file, line, "tls.trust: %s holds %s; expected "
+			"certificates in PEM", c->trust,
+			n == 0 ? "no certificate" : "a damaged certificate");
+}
+
+/* ---- allowlist ---- */
+
+static void
+allow_check(struct load *l, const config_setting_t *file)
+{
+	struct conf *c = l->conf;
+
+	if (c->allow_file == NULL)
+		return;
+	allow_load(l, file);
+	for (size_t i = 0; i < c->nallow && !has_submission(c); i++)
+		if (c->allow[i].action == ACTION_SUBMIT) {
+			complain(l, c->allow_file, c->allow[i].line,
+				"port25=submit without a server to submit to; "
+				"expected an element of servers with "
+				"submission");
+			return;
+		}
+}
+
+/* ---- the whole ---- */
+
+static int
+parse(struct load *l, config_t *cfg)
+{
+	const char *why, *file;
+	FILE *f = list_open(l->path, &why);
+
+	if (f == NULL) {
+		complain(l, l->path, 0, "cannot be read: %s; expected a "
+			"configuration file, see sallyport.conf(5)", why);
+		return -1;
+	}
+	config_set_include_dir(cfg, l->dir);
+	if (config_read(cfg, f) != CONFIG_TRUE) {
+		file = config_error_file(cfg);
+		complain(l, file != NULL ? file : l->path,
+			(unsigned)config_error_line(cfg), "%s; expected the "
+			"syntax of sallyport.conf(5): name = value;",
+			config_error_text(cfg));
+		fclose(f);
+		return -1;
+	}
+	fclose(f);
+	return 0;
+}
+
+static void
+check(struct load *l, config_t *cfg)
+{
+	config_setting_t *root = config_root_setting(cfg);
+	config_setting_t *list = child(root, "subscribers");
+
+	option_read_group(l, "", root, l->conf);
+	gateway_check(l, child(root, "gateway"));
+	servers_check(l, child(root, "servers"));
+	classes_check(l, list);
+	if (list != NULL && config_setting_is_list(list) &&
+		l->conf->nclasses == 0)
+		complain_at(l, list, "no subscribers; expected at least one "
+			"class");
+	allow_check(l, child(child(root, "allow"), "file"));
+	trust_check(l, child(child(root, "tls"), "trust"));
+}
+
+static char *
+folder_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	if (slash == NULL)
+		return strdup(".");
+	if (slash == path)
+		return strdup("/");
+	return strndup(path, (size_t)(slash - path));
+}
+
+struct conf *
+conf_load(const char *path, FILE *err)
+{
+	struct load l = { .err = err, .path = path };
+	config_t cfg;
+
+	config_init(&cfg);
+	l.dir = folder_of(path);
+	if ((l.conf = calloc(1, sizeof(*l.conf))) == NULL || l.dir == NULL ||
+		(l.conf->path = strdup(path)) == NULL ||
+		(l.conf->class_lpm = lpm_new()) == NULL ||
+		(l.conf->allow_lpm = lpm_new()) == NULL)
+		complain(&l, path, 0, "out of memory");
+	else if (parse(&l, &cfg) == 0)
+		check(&l, &cfg);
+	config_destroy(&cfg);
+	free(l.dir);
+	if (l.errors != 0)
+		conf_free(&l.conf);
+	return l.conf;
+}
+
+void
+conf_free(struct conf **conf)
+{
+	struct conf *c = *conf;
+
+	if (c == NULL)
+		return;
+	for (size_t i = 0; i < c->nclasses; i++)
+		free(c->classes[i].prefixes);
+	for (size_t i = 0; i < c->nallow; i++)
+		free(c->allow[i].reason);
+	option_free_group("", c);
+	free(c->allow);
+	free(c->path);
+	lpm_free(&c->class_lpm);
+	lpm_free(&c->allow_lpm);
+	free(c);
+	*conf = NULL;
+}

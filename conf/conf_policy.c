@@ -1,0 +1,61 @@
+/*
+ * conf_policy.c - what a line gets on port 25
+ *
+ * The only place that joins classes, enforcement, allowlist and time. Reads
+ * the configuration and two longest-prefix tables; no state, no allocation.
+ *
+ * Called by the relays for every captured connection, by the kernel rules'
+ * author for the sets, and by the command line. The line's address comes from
+ * the packet; the prefix tables are keyed against chosen addresses.
+ */
+#include "conf/conf.h"
+#include "conf/lpm.h"
+
+const char *const action_name[ACTION_COUNT] = {
+	[ACTION_PASS] = "pass",
+	[ACTION_WATCH] = "watch",
+	[ACTION_RELAY] = "relay",
+	[ACTION_BLOCK] = "block",
+	[ACTION_SUBMIT] = "submit",
+	[ACTION_RESET] = "reset",
+	[ACTION_DROP] = "drop",
+};
+
+/* The longest entry that has not expired. */
+static const struct allow_entry *
+allow_find(const struct conf *conf, const struct addr *line, int64_t now)
+{
+	unsigned max_len = 128;
+	struct prefix matched;
+
+	for (;;) {
+		int32_t i = lpm_find_within(conf->allow_lpm, line, max_len,
+			&matched);
+
+		if (i < 0)
+			return NULL;
+		if (conf->allow[i].until == 0 || conf->allow[i].until > now)
+			return &conf->allow[i];
+		if (matched.len == 0)
+			return NULL;
+		max_len = matched.len - 1u;
+	}
+}
+
+enum action
+conf_policy(const struct conf *conf, const struct addr *line, int64_t now,
+	int *class_r, const struct allow_entry **allow_r)
+{
+	int32_t class = lpm_find(conf->class_lpm, line, NULL);
+	const struct allow_entry *entry = NULL;
+
+	if (class >= 0)
+		entry = allow_find(conf, line, now);
+	if (class_r != NULL)
+		*class_r = class;
+	if (allow_r != NULL)
+		*allow_r = entry;
+	if (class < 0)
+		return ACTION_PASS;
+	return entry != NULL ? entry->action : conf->classes[class].effective;
+}

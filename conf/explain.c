@@ -1,0 +1,185 @@
+/*
+ * explain.c - in words, what the configuration will do
+ *
+ * For `sallyport check`: a few sentences for each class and for what holds for
+ * all, so that an operator sees before `rules apply` whom it will meet. Says
+ * what will happen, not which option says so. Changes nothing.
+ *
+ * Called by the command line. Everything printed was checked by conf_load();
+ * reply lines are printable ASCII.
+ */
+#include "conf/conf.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+/* Prefixes named in a sentence; more are counted. */
+#define PREFIXES_SHOWN 4
+
+static void
+explain_prefixes(const struct class_conf *k, FILE *out)
+{
+	char text[ADDR_STRLEN];
+	size_t shown = k->nprefixes < PREFIXES_SHOWN ? k->nprefixes :
+		PREFIXES_SHOWN;
+
+	for (size_t i = 0; i < shown; i++)
+		fprintf(out, "%s%s", i != 0 ? ", " : "",
+			prefix_format(&k->prefixes[i], text));
+	if (k->nprefixes > shown)
+		fprintf(out, " and %zu more", k->nprefixes - shown);
+}
+
+static void
+explain_submit(const struct conf *c, FILE *out)
+{
+	fputs("    Mail is carried to the submission port of the server that "
+		"the line dialled,\n    over verified TLS, after the client's "
+		"own user name and password:\n", out);
+	for (size_t i = 0; i < c->nservers; i++) {
+		const struct server_conf *v = &c->servers[i];
+
+		if (v->submission.mode == TLS_NONE)
+			continue;
+		fprintf(out, "      %s port %u (%s)", v->name,
+			v->submission.port,
+			v->submission.mode == TLS_IMPLICIT ? "TLS" :
+				"STARTTLS");
+		if (v->starttls != 0)
+			fprintf(out, "; clients that use STARTTLS are tunnelled "
+				"to port %u", v->starttls);
+		fputc('\n', out);
+	}
+	fputs("    Servers that are not listed are refused as in block:\n",
+		out);
+}
+
+static void
+explain_block(const struct block_conf *b, FILE *out)
+{
+	size_t lines = b->ntext + (b->url != NULL);
+
+	fprintf(out, "    Greeted after %u s, then %s refused with\n", b->delay,
+		b->stage == STAGE_RCPT ? "each recipient is" :
+		"each recipient (EHLO, for lines that gave up before) is");
+	for (size_t i = 0; i < lines; i++)
+		fprintf(out, "      %u%c%s %s\n", b->code,
+			i + 1 < lines ? '-' : ' ', b->esc,
+			i < b->ntext ? b->text[i] : b->url);
+}
+
+static void
+explain_action(const struct conf *c, const struct class_conf *k,
+	enum action action, FILE *out)
+{
+	switch (action) {
+	case ACTION_PASS:
+		fputs("    Port 25 is forwarded and not counted.\n", out);
+		break;
+	case ACTION_WATCH:
+		fputs("    Port 25 is forwarded; connections are counted.\n",
+			out);
+		break;
+	case ACTION_RELAY:
+		fprintf(out, "    Port 25 is relayed unchanged to the address "
+			"that was dialled, from %s.\n",
+			c->source == SOURCE_CLIENT ? "the line's own address" :
+			"the gateway's address (which no server may trust)");
+		break;
+	case ACTION_BLOCK:
+		explain_block(&k->block, out);
+		break;
+	case ACTION_SUBMIT:
+		explain_submit(c, out);
+		explain_block(&k->block, out);
+		break;
+	case ACTION_RESET:
+		fputs("    Port 25 is answered with a TCP reset.\n", out);
+		break;
+	default:
+		fputs("    Packets to port 25 are dropped.\n", out);
+		break;
+	}
+}
+
+static void
+explain_class(const struct conf *c, const struct class_conf *k, FILE *out)
+{
+	fprintf(out, "class %s (", k->name);
+	explain_prefixes(k, out);
+	fprintf(out, "): %s\n", action_name[k->port25]);
+	if (k->effective != k->port25) {
+		fputs("    Not enforced: port 25 is forwarded, connections are "
+			"counted.\n    With enforce = \"all\":\n", out);
+		explain_action(c, k, k->port25, out);
+		return;
+	}
+	explain_action(c, k, k->effective, out);
+}
+
+static void
+explain_allow(const struct conf *c, FILE *out)
+{
+	size_t expired = 0;
+	int64_t now = (int64_t)time(NULL);
+
+	if (c->allow_file == NULL) {
+		fputs("No allowlist.\n", out);
+		return;
+	}
+	for (size_t i = 0; i < c->nallow; i++)
+		expired += c->allow[i].until != 0 && c->allow[i].until <= now;
+	fprintf(out, "Allowlist %s: %zu %s, %zu expired.\n", c->allow_file,
+		c->nallow, c->nallow == 1 ? "entry" : "entries", expired);
+}
+
+static void
+explain_destinations(const struct conf *c, FILE *out)
+{
+	size_t own = 0;
+
+	for (size_t i = 0; i < c->nservers; i++)
+		own += c->pass_own && c->servers[i].own;
+	fputs("Every line still reaches on port 25:", out);
+	for (size_t i = 0, n = 0; own != 0 && i < c->nservers; i++)
+		if (c->servers[i].own)
+			fprintf(out, "%s %s", n++ != 0 ? "," : "",
+				c->servers[i].name);
+	if (c->npass_prefixes != 0)
+		fprintf(out, "%s %zu prefixes", own != 0 ? " and" : "",
+			c->npass_prefixes);
+	fputs(own + c->npass_prefixes == 0 ? " nothing.\n" : ".\n", out);
+}
+
+static void
+explain_pop3(const struct conf *c, FILE *out)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; c->pop3_wrap && i < c->nservers; i++)
+		n += c->servers[i].pop3.mode != TLS_NONE;
+	if (n == 0) {
+		fputs("POP3 is not touched.\n", out);
+		return;
+	}
+	fputs("Plain POP3 (port 110) is carried over verified TLS to", out);
+	for (size_t i = 0, k = 0; i < c->nservers; i++)
+		if (c->servers[i].pop3.mode != TLS_NONE)
+			fprintf(out, "%s %s port %u", k++ != 0 ? "," : "",
+				c->servers[i].name, c->servers[i].pop3.port);
+	fputs("; other servers are not touched.\n", out);
+}
+
+void
+conf_explain(const struct conf *conf, FILE *out)
+{
+	for (size_t i = 0; i < conf->nclasses; i++)
+		explain_class(conf, &conf->classes[i], out);
+	fputs("Whoever is in no class is not touched.\n", out);
+	explain_allow(conf, out);
+	explain_destinations(conf, out);
+	explain_pop3(conf, out);
+	fprintf(out, "While the daemon is down or hung, port 25 is %s.\n",
+		conf->fail_closed ? "reset" : "forwarded");
+}

@@ -1,0 +1,128 @@
+/*
+ * option.h - the option table and what is done with it (inside conf/ only)
+ *
+ * option.tbl has one row per option. From it come reading and checking
+ * (option_read), the effective configuration (option_write), `check
+ * --defaults` and the manual's option section (option_expects, option_at).
+ * value.c knows the types.
+ */
+#ifndef SALLYPORT_OPTION_H
+#define SALLYPORT_OPTION_H
+
+#include <libconfig.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+struct conf;
+
+enum option_type {
+	GROUP,		/* options inside */
+	GROUPS,		/* list of groups, kept as an array of structures */
+	LATER,		/* known from the documentation, not in this version */
+	BOOL,
+	UINT,		/* unsigned */
+	PORT,		/* uint16_t */
+	WORD,		/* int: index into words */
+	FLAG,		/* bool: the second word */
+	TLS_VERSION,	/* unsigned: TLS1_x_VERSION */
+	NAME, HOST, USER, PATH, SOCKET, URL,	/* char *, each with its rules */
+	LINES, INTERFACES,			/* char ** and count */
+	PREFIXES,	/* struct prefix * and count */
+	ADDRESSES,	/* struct addr * and count */
+	DESTINATIONS,	/* PREFIXES, or "own" (conf.pass_own) */
+	PORTS,		/* "LOW-HIGH": two uint16_t, one after the other */
+	MARK,		/* "VALUE/MASK": conf.mark, mark_mask, mark_own */
+	CODE,		/* "550 5.7.1": block_conf.code, esc */
+	ENDPOINT,	/* "tls:465": struct endpoint */
+	TRUST,		/* char *: "system" or a PEM file */
+};
+
+#define NOWHERE ((size_t)-1)
+#define REQUIRED ""
+#define OPTIONAL NULL
+
+struct option {
+	const char *path;
+	enum option_type type;
+	size_t offset;		/* in the structure of its group, or NOWHERE */
+	size_t count_offset;	/* lists: of the size_t with the count */
+	size_t size;		/* of the value, or of a list's element */
+	const char *deflt;	/* libconfig syntax; REQUIRED, or OPTIONAL */
+	long min, max;
+	const char *words;
+	const char *help;
+};
+
+extern const struct option options[];
+extern const size_t noptions;
+
+/* What one conf_load() carries along. */
+struct load {
+	FILE *err;
+	const char *path;	/* the configuration file */
+	char *dir;		/* its folder: relative paths start here */
+	struct conf *conf;
+	unsigned errors;
+};
+
+/*
+ * One error, counted; line 0: about the file as a whole. Bytes that are not printable ASCII become '?': file
+ * contents must not steer the terminal that shows the message.
+ */
+void complain(struct load *l, const char *file, unsigned line,
+	const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/* The same about a setting, at its place. */
+void complain_at(struct load *l, const config_setting_t *s,
+	const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* "PATH = VALUE; expected ...", why may be NULL. */
+void complain_value(struct load *l, const struct option *o,
+	const config_setting_t *s, const char *why);
+
+/* File of a setting: its include file, or the configuration file. */
+const char *setting_file(const struct load *l, const config_setting_t *s);
+
+/* Row at this path, or NULL. */
+const struct option *option_at(const char *path);
+
+/* The part of a path after its last dot. */
+const char *option_leaf(const struct option *o);
+/* Is o directly inside the group (""; "smtp")? */
+bool option_inside(const struct option *o, const char *group);
+
+/* "a whole number from 0 to 256", "\"open\" or \"closed\"", ... */
+const char *option_expects(const struct option *o, char *out, size_t cap);
+
+/*
+ * Read a group's options into owner, defaults for what is missing (setting
+ * NULL: all of it). Errors are reported and counted in l.
+ */
+void option_read_group(struct load *l, const char *group,
+	config_setting_t *setting, void *owner);
+/* Add a group's options with owner's values. -1 without memory. */
+int option_write_group(const char *group, const void *owner,
+	config_setting_t *setting);
+/* Free what options of the group hold. */
+void option_free_group(const char *group, void *owner);
+
+/* value.c: one value of a type that is not a group. 0, or -1 when refused
+ * (reported). s is not NULL. */
+int value_read(struct load *l, const struct option *o, config_setting_t *s,
+	void *owner);
+int value_write(const struct option *o, const void *owner,
+	config_setting_t *group);
+void value_free(const struct option *o, void *owner);
+
+/* The n-th word of a list of words without its '!'; NULL past the end. */
+const char *word_at(const char *words, unsigned n, char out[32],
+	bool *later_r);
+
+/* text.c: why a text is not acceptable for the type, or NULL. */
+const char *text_wrong(const struct option *o, const char *text);
+bool host_is_valid(const char *name);
+
+/* A path as the program opens it: relative ones start at the folder of the
+ * configuration file. Allocated; NULL without memory. */
+char *path_resolve(const struct load *l, const char *path);
+
+#endif
