@@ -40,23 +40,18 @@ check_tools(struct report *r)
 	return r->errors == before ? 0 : -1;
 }
 
-/* A number from /proc/sys/net, or absent when it is not there. */
+/* A number from /proc/sys/net, or -1 when it is not there. */
 static long
-sysctl(long absent, const char *fmt, const char *name, const char *key)
+sysctl(const char *key)
 {
 	char path[320], text[32] = "";
 	FILE *f;
-	long value = absent;
+	long value = -1;
 
-	/* the two formats used are below */
-	if (name == NULL)
-		snprintf(path, sizeof(path), "/proc/sys/net/%s", fmt);
-	else
-		snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/%.200s/"
-			"%.40s", name, key);
+	snprintf(path, sizeof(path), "/proc/sys/net/%s", key);
 	f = fopen(path, "re");
 	if (f == NULL)
-		return absent;
+		return -1;
 	if (fgets(text, sizeof(text), f) != NULL)
 		value = strtol(text, NULL, 10);
 	fclose(f);
@@ -77,23 +72,23 @@ static void
 check_source_filter(struct report *r)
 {
 	DIR *d = opendir("/proc/sys/net/ipv4/conf");
-	long all = sysctl(0, NULL, "all", "src_valid_mark");
+	char key[300];
 	struct dirent *e;
 
 	if (d == NULL)
 		return;
 	while ((e = readdir(d)) != NULL) {
-		if (e->d_name[0] == '.' || strcmp(e->d_name, "all") == 0 ||
-		    strcmp(e->d_name, "default") == 0)
+		/* "all" is one of the entries; "default" is about none */
+		if (e->d_name[0] == '.' || strcmp(e->d_name, "default") == 0)
 			continue;
-		if (all == 0 && sysctl(0, NULL, e->d_name,
-			    "src_valid_mark") == 0)
-			continue;
-		report_add(r, "error", "net.ipv4.conf.%s.src_valid_mark is 1: "
-			"the source of every captured packet would be judged "
-			"by our own policy route and the packet dropped; set "
-			"it to 0", all != 0 ? "all" : e->d_name);
-		break;
+		snprintf(key, sizeof(key), "ipv4/conf/%s/src_valid_mark",
+			e->d_name);
+		if (sysctl(key) == 1)
+			report_add(r, "error", "net.ipv4.conf.%s."
+				"src_valid_mark is 1: the source of captured "
+				"packets would be judged by our own policy "
+				"route and the packets dropped; set it to 0",
+				e->d_name);
 	}
 	closedir(d);
 }
@@ -104,16 +99,14 @@ check_machine(const struct conf *c, int families, struct report *r)
 	const int before = r->errors;
 	char ports[128];
 
-	if (has_family(c, AF_INET) && sysctl(1, "ipv4/ip_forward", NULL,
-		    NULL) == 0)
+	if (has_family(c, AF_INET) && sysctl("ipv4/ip_forward") == 0)
 		report_add(r, "error", "net.ipv4.ip_forward is 0: this machine "
 			"forwards nothing, so there is nothing to capture; set "
 			"it to 1");
 	if (has_family(c, AF_INET6) && families == 1)
 		report_add(r, "note", "no IPv6 in this kernel: the IPv6 "
 			"prefixes of the configuration are skipped");
-	else if (has_family(c, AF_INET6) && sysctl(1,
-		    "ipv6/conf/all/forwarding", NULL, NULL) == 0)
+	else if (has_family(c, AF_INET6) && sysctl("ipv6/conf/all/forwarding") == 0)
 		report_add(r, "error", "net.ipv6.conf.all.forwarding is 0, but "
 			"there are IPv6 subscribers; set it to 1");
 	if (render_ports(c, ports, sizeof(ports)) > PORTS_MAX)

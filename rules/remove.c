@@ -88,9 +88,12 @@ routes_remove(struct report *r, int families)
 
 	if (err == NULL)
 		return;
-	for (int f = 0; f < families; f++)
-		if (routes_look(&routes, NULL, f, err) == 0)
-			n += routes_delete_old(&routes, f, err);
+	for (int f = 0; f < families; f++) {
+		int deleted = routes_look(&routes, NULL, f, err) < 0 ? -1 :
+			routes_delete_old(&routes, f, err);
+
+		n += deleted > 0 ? deleted : 0;
+	}
 	fclose(err);
 	report_lines(r, "error", text);
 	if (n > 0)

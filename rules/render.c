@@ -13,6 +13,7 @@
  *   {clients}     ports captured;  {servers} ports the relays connect to
  *   {in}          "-i NAME " for each of gateway.interfaces, or nothing
  *   {ip} {port}   where the relays listen
+ * No purpose has an apostrophe: iptables-save would print it escaped.
  * Only numbers and interface names come from the configuration; conf/ has
  * checked the latter to be names and nothing else.
  */
@@ -63,7 +64,7 @@ static const struct row rows[] = {
 	{ TABLE_FILTER, ALWAYS, "sallyport_jail", "-p tcp -m multiport "
 		"--dports {servers} " NOT_TO(SET_NEVER)
 		"-m addrtype --src-type LOCAL ", "RETURN",
-		"to a mail port with the gateway's address" },
+		"to a mail port with an address of this gateway" },
 	{ TABLE_FILTER, ALWAYS, "sallyport_jail",
 		"-p tcp -m addrtype --src-type LOCAL ", TCP_RESET,
 		"nowhere else" },
@@ -103,13 +104,13 @@ static const struct row rows[] = {
 	{ TABLE_MANGLE, ALWAYS, "PREROUTING", "", "sallyport_pre",
 		"divert and capture" },
 	{ TABLE_MANGLE, ALWAYS, "sallyport_pre", "-m mark --mark {own} ",
-		"RETURN", "never our own connections" },
+		"RETURN", "never connections of our own" },
 	{ TABLE_MANGLE, ALWAYS, "sallyport_pre", "-p tcp -m multiport "
 		"--dports {clients} -m tcp ! " SYN "-m socket --transparent ",
-		"sallyport_divert", "clients' packets to sessions we hold" },
+		"sallyport_divert", "packets of clients to sessions we hold" },
 	{ TABLE_MANGLE, ALWAYS, "sallyport_pre", "-p tcp -m multiport "
 		"--sports {servers} -m socket --transparent ",
-		"sallyport_divert", "servers' packets to sessions we hold" },
+		"sallyport_divert", "packets of servers to sessions we hold" },
 	{ TABLE_MANGLE, ALWAYS, "sallyport_pre",
 		"-p {icmp} -m socket --transparent ", "sallyport_divert",
 		"ICMP errors for sessions we hold (path MTU)" },
@@ -157,7 +158,7 @@ static const struct row rows[] = {
 		"everything once it has been open for the grace time" },
 
 	{ TABLE_MANGLE, ALWAYS, "OUTPUT", "-m mark --mark {own} ",
-		"sallyport_mss", "the relays' own connections" },
+		"sallyport_mss", "connections that the relays make" },
 	{ TABLE_MANGLE, ALWAYS, "sallyport_mss",
 		"-p tcp -m tcp --tcp-flags SYN,RST SYN ",
 		"TCPMSS --clamp-mss-to-pmtu", "clamp as FORWARD would" },

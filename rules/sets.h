@@ -28,8 +28,9 @@
 /* IPSET_MAXNAMELEN, with the NUL. */
 #define SET_NAME_SIZE 32
 
-/* An ipset timeout is milliseconds in 32 bits: the most it can count. */
-#define SET_TIMEOUT_MAX 4294967
+/* The most seconds ipset takes: its timers are milliseconds in 32 bits, and
+ * only half of them lie in the future. */
+#define SET_TIMEOUT_MAX 2147483
 
 struct set_entry {
 	struct prefix prefix;

@@ -141,8 +141,8 @@ write_jumps(FILE *f, const char *saved, const struct ruleset *want)
 		fprintf(f, "-D %.*s\n", (int)(l.len - 3), l.p + 3);
 		written++;
 	}
-	/* backwards, so that what is inserted first ends up in order */
-	for (size_t i = want->n; i-- > 0;) {
+	/* one jump a foreign chain: the order among them does not matter */
+	for (size_t i = 0; i < want->n; i++) {
 		const struct rule *rule = &want->rules[i];
 
 		if (!rule->jump || taken[i])

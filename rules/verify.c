@@ -315,6 +315,23 @@ tables_verify(const struct conf *c, const struct snap *snap, struct report *r)
 	}
 }
 
+/* Not a word about each of two hundred things when none of them exists. */
+static bool
+nothing_there(const struct snap *snap)
+{
+	const char *at = snap->sets;
+	struct line l;
+
+	while (line_next(&at, &l))
+		if (line_begins(&l, OUR_NAME))
+			return false;
+	for (int f = 0; f < snap->families; f++)
+		for (int t = 0; t < TABLE_COUNT; t++)
+			if (snap_has_ours(snap, f, (enum table)t))
+				return false;
+	return true;
+}
+
 int
 rules_verify(const struct conf *c, const struct rules_options *o, FILE *out,
 	FILE *err)
@@ -336,6 +353,12 @@ rules_verify(const struct conf *c, const struct rules_options *o, FILE *out,
 	if (result < 0)
 		return report_close(&r);
 	check_machine(c, snap.families, &r);
+	if (nothing_there(&snap)) {
+		report_add(&r, "missing", "no rules are applied; run `%s rules "
+			"apply'", o->program);
+		snap_free(&snap);
+		return report_close(&r);
+	}
 	for (int f = 0; f < snap.families; f++)
 		routes_verify(c, f, &r);
 	sets_verify(c, &snap, &r);

@@ -196,23 +196,21 @@ options_take(int *argc, char **argv, struct options *o)
 	return 0;
 }
 
-static int
-prefix_help(int argc, char **argv)
+/* "rules" alone: the commands that begin with it. False: there are none. */
+static bool
+group_help(const char *word, FILE *f)
 {
-	size_t found = 0;
+	size_t len = strlen(word), found = 0;
 
-	/* "rules --help": the commands that begin with it */
-	for (size_t i = 0; argc == 1 && i < NCOMMANDS; i++) {
-		size_t len = strlen(argv[0]);
-
-		if (strncmp(commands[i].words, argv[0], len) == 0 &&
+	for (size_t i = 0; i < NCOMMANDS; i++) {
+		if (strncmp(commands[i].words, word, len) == 0 &&
 		    commands[i].words[len] == ' ') {
-			printf("sallyport %-14s %s\n", commands[i].words,
+			fprintf(f, "sallyport %-14s %s\n", commands[i].words,
 				commands[i].help);
 			found++;
 		}
 	}
-	return found > 0 ? 0 : unknown(argc, argv);
+	return found > 0;
 }
 
 int
@@ -240,5 +238,7 @@ main(int argc, char **argv)
 				commands[i].run(argc - n + 1, argv + n - 1,
 					o.config, o.json);
 	}
-	return o.help ? prefix_help(argc, argv) : unknown(argc, argv);
+	if (argc == 1 && group_help(argv[0], o.help ? stdout : stderr))
+		return o.help ? 0 : 2;
+	return unknown(argc, argv);
 }
