@@ -37,10 +37,11 @@ subscribers = (
   {{ class = "fixed"; prefixes_file = "fixed.txt"; port25 = "relay"; }}
 );
 allow = {{ file = "/etc/sallyport/allow.list"; }};
-pass_destinations = ( "own", "203.0.113.81/32", "2001:db8:80::81/128" );
+pass_destinations = ( "own" );
 servers = (
   {{ name = "mail.isp.example"; submission = "{submission}"; starttls = 587;
     pop3 = "tls:995"; own = true; }},
+  {{ name = "mx.isp.example"; own = true; }},
   {{ name = "odd.isp.example"; submission = "tls:465"; pop3 = "tls:995"; }}
 );
 smtp = {{

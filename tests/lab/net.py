@@ -100,6 +100,7 @@ def raise_network():
                net__ipv4__conf__default__rp_filter=1)
     for host in list(LINES.values()) + list(HOSTS.values()):
         attach(host)
+    pool()
     uplink()
 
 
@@ -121,6 +122,30 @@ def attach(host):
              f"route add default via fe80::1 dev eth0 src {host.v6[0]}"])
     batch(host.router, [f"route add {host.prefix6} via fe80::2 "
                         f"dev {host.name}"])
+
+
+# Many lines more, all of class dynamic, behind the host of `second`: for tests
+# that leave a mark on their line.
+POOL = {4: "198.18.64.0/18", 6: "2001:db8:1:c000::/50"}
+_fresh = {4: 0, 6: 0}
+
+
+def fresh_line(family):
+    """The address of a line that nobody has used yet; bind to it in `second`."""
+    _fresh[family] += 1
+    number = _fresh[family]
+    if family == 4:
+        return f"198.18.{64 + number // 250}.{1 + number % 250}"
+    assert number < 64, "the pool of IPv6 lines is used up"
+    return f"2001:db8:1:{0xc0 + number:x}00::1"
+
+
+def pool():
+    sysctl("second", net__ipv6__ip_nonlocal_bind=1)
+    batch("second", [f"route add local {POOL[4]} dev lo",
+                     f"route add local {POOL[6]} dev lo"])
+    batch("gw", [f"route add {POOL[4]} via 198.18.4.8 dev second onlink",
+                 f"route add {POOL[6]} via fe80::2 dev second"])
 
 
 def uplink():

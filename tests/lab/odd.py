@@ -78,7 +78,8 @@ def smtp(answers):
     """A script of an SMTP server: verb → reply bytes; None: close, "reset":
     reset.  "" is the greeting; "." what follows the message."""
     def script(server, conn):
-        say(conn, answers.get("", b"220 odd.isp.example ESMTP\r\n"))
+        if not say(conn, answers.get("", b"220 odd.isp.example ESMTP\r\n")):
+            return
         data, pending = False, b""
         while True:
             chunk = server.read(conn)
