@@ -79,7 +79,7 @@ static const struct row rows[] = {
 	{ TABLE_FILTER, ALWAYS, "sallyport_refuse", IN(SET_ALLOW), "RETURN",
 		"allowlist" },
 	{ TABLE_FILTER, PASS_OWN, "sallyport_refuse", TO(SET_OWN), "RETURN",
-		"the provider's own hosts" },
+		"own hosts of the provider" },
 	{ TABLE_FILTER, ALWAYS, "sallyport_refuse", TO(SET_PASS), "RETURN",
 		"pass_destinations" },
 	{ TABLE_FILTER, CLOSED, "sallyport_refuse", "-p tcp " IN(SET_ACARRY)
@@ -141,7 +141,7 @@ static const struct row rows[] = {
 	{ TABLE_MANGLE, ALWAYS, "sallyport_select", IN(SET_CARRY),
 		"@sallyport_capture", "class action relay or submit" },
 	{ TABLE_MANGLE, PASS_OWN, "sallyport_select", TO(SET_OWN), "RETURN",
-		"the provider's own hosts" },
+		"own hosts of the provider" },
 	{ TABLE_MANGLE, ALWAYS, "sallyport_select", TO(SET_PASS), "RETURN",
 		"pass_destinations" },
 	{ TABLE_MANGLE, ALWAYS, "sallyport_select", IN(SET_BLOCK),
