@@ -98,7 +98,7 @@ check_esc(const char *esc, size_t size)
 }
 
 int
-event_check(const struct event *e, const struct conf *c)
+event_check(const struct report *e, const struct conf *c)
 {
 	if (e->kind >= EVENT_COUNT || e->reason >= REASON_COUNT ||
 		e->stage >= EVENT_STAGE_COUNT || e->early > 1)
@@ -123,7 +123,7 @@ event_check(const struct event *e, const struct conf *c)
 }
 
 static void
-render_parties(struct kv *k, const struct event *e, const struct conf *c)
+render_parties(struct kv *k, const struct report *e, const struct conf *c)
 {
 	char id[EVENT_ID_LEN];
 
@@ -143,7 +143,7 @@ render_parties(struct kv *k, const struct event *e, const struct conf *c)
 }
 
 void
-event_render(const struct event *e, const struct conf *c, char *out, size_t cap)
+event_render(const struct report *e, const struct conf *c, char *out, size_t cap)
 {
 	struct kv k;
 

@@ -31,7 +31,7 @@ enum reason {
 #define EVENT_HELO_MAX 64
 #define EVENT_DETAIL_MAX 160
 
-struct event {
+struct report {
 	uint8_t kind;		/* enum event_kind */
 	uint8_t reason;		/* enum reason */
 	uint8_t early;		/* client spoke before our greeting */
@@ -71,10 +71,10 @@ const char *event_id_text(uint64_t id, char out[EVENT_ID_LEN]);
 struct conf;
 
 /* 0 when every field is in range, else -1. */
-int event_check(const struct event *e, const struct conf *c);
+int event_check(const struct report *e, const struct conf *c);
 
 /* The kv line of the session (DESIGN.md section 12), NUL-terminated. */
-void event_render(const struct event *e, const struct conf *c, char *out,
+void event_render(const struct report *e, const struct conf *c, char *out,
 	size_t cap);
 
 #endif

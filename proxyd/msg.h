@@ -81,7 +81,7 @@ struct record {
 	uint32_t type;
 	uint32_t pad;
 	union {
-		struct event event;
+		struct report event;
 		struct counters counters;
 		struct server_addr server;
 	} u;

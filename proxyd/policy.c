@@ -1,0 +1,105 @@
+/*
+ * policy.c - what a captured connection gets
+ *
+ * Pure: configuration, server table and two addresses in, a decision out. The
+ * same order as the kernel's rules: allowlist, class, then the exception for
+ * the provider's own hosts. A submit line that dials a server which is not
+ * listed is treated as block (smtp.unknown_origin), own hosts included in the
+ * exception.
+ *
+ * The client chooses both addresses, within what the kernel captured.
+ */
+#include "proxyd/policy.h"
+
+#include <string.h>
+
+#include "conf/conf.h"
+#include "proxyd/upstream.h"
+
+/* RFC 1939 */
+#define PORT_POP3 110
+
+static bool
+is_pass_destination(const struct conf *conf, const struct addr *origin,
+	int server)
+{
+	if (conf->pass_own && server != -1 && conf->servers[server].own)
+		return true;
+	for (size_t i = 0; i < conf->npass_prefixes; i++)
+		if (prefix_contains(&conf->pass_prefixes[i], origin))
+			return true;
+	return false;
+}
+
+static void
+decide_pop3(const struct conf *conf, struct decision *d)
+{
+	if (conf->pop3_wrap && d->server != -1 &&
+	    conf->servers[d->server].pop3.mode != TLS_NONE)
+		d->treatment = TREAT_POP3;
+	else
+		d->treatment = TREAT_RELAY;
+}
+
+static void
+decide_block(const struct conf *conf, const struct addr *origin,
+	enum reason why, struct decision *d)
+{
+	if (is_pass_destination(conf, origin, d->server)) {
+		d->treatment = TREAT_RELAY;
+		return;
+	}
+	d->treatment = TREAT_BLOCK;
+	d->reason = why;
+}
+
+void
+policy_decide(const struct conf *conf, const struct upstream *u,
+	const struct addr *src, const struct addr *origin, int64_t now,
+	struct decision *d_r)
+{
+	enum action action;
+	struct prefix line;
+	unsigned len = 32;
+
+	memset(d_r, 0, sizeof(*d_r));
+	d_r->reason = REASON_NONE;
+	d_r->server = upstream_find(u, origin);
+	action = conf_policy(conf, src, now, &d_r->class_index, NULL);
+	if (src->family == AF_INET6)
+		len = d_r->class_index == -1 ? 56 :
+			conf->classes[d_r->class_index].line_len6;
+	prefix_of_addr(&line, src, len);
+	d_r->line.family = src->family;
+	memcpy(d_r->line.ip, line.ip, sizeof(line.ip));
+
+	if (upstream_is_own(u, src) || upstream_is_own(u, origin)) {
+		d_r->treatment = TREAT_RESET;
+		d_r->reason = REASON_LOOP;
+		return;
+	}
+	if (origin->port == PORT_POP3) {
+		decide_pop3(conf, d_r);
+		return;
+	}
+	switch (action) {
+	case ACTION_BLOCK:
+		decide_block(conf, origin, REASON_POLICY, d_r);
+		break;
+	case ACTION_SUBMIT:
+		if (d_r->server != -1 && conf->servers[d_r->server]
+			.submission.mode != TLS_NONE)
+			d_r->treatment = TREAT_SUBMIT;
+		else
+			decide_block(conf, origin, REASON_UNKNOWN_ORIGIN, d_r);
+		break;
+	case ACTION_RESET:
+	case ACTION_DROP:
+		d_r->treatment = TREAT_RESET;
+		d_r->reason = REASON_POLICY;
+		break;
+	default:
+		d_r->treatment = TREAT_RELAY;
+		break;
+	}
+}

@@ -1,0 +1,199 @@
+/*
+ * proto.h - what a protocol machine and the session engine say to each other
+ *
+ * A machine is pure: a framed unit goes in, output is appended to the sinks of
+ * the two sides and an action comes back. No descriptor, clock, allocation or
+ * log. The session asks machine->expect[side] what kind of unit comes next
+ * from a side and guarantees SINK_ROOM bytes of room in both sinks before
+ * every call.
+ */
+#ifndef SALLYPORT_PROTO_H
+#define SALLYPORT_PROTO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "conf/conf.h"
+#include "proxyd/event.h"
+#include "proxyd/frame.h"
+
+enum side { CLIENT, SERVER };
+
+/* The next unit wanted from a side. */
+enum expect {
+	EXPECT_NONE,	/* leave its bytes where they are (lockstep) */
+	EXPECT_LINE,
+	EXPECT_COUNTED,	/* machine->counted bytes, passed to data() */
+	EXPECT_DATA,	/* DOTTED payload, passed to data() */
+	EXPECT_RAW,	/* copied to the other side unread; watch() sees it */
+	EXPECT_DISCARD	/* read and thrown away until the side closes */
+};
+
+enum act {
+	ACT_NONE,
+	ACT_DIAL,	/* connect to machine->dial; then upstream() is called */
+	ACT_TLS,	/* start TLS with the server now; clear bytes behind
+			 * the line just read are an attack */
+	ACT_TUNNEL,	/* from here on opaque; clear bytes behind the line just
+			 * read, on either side, are an attack */
+	ACT_HANGUP,	/* drop the server side at once, keep the client */
+	ACT_FAIL,	/* farewell() with reason and notes.detail, then close */
+	ACT_CLOSE	/* flush the client's output, then close; reason set */
+};
+
+/* Room for one line of input passed on, and for our own longest answer. */
+#define SINK_ROOM (LINE_MAX_OCTETS + 8192)
+
+struct sink {
+	uint8_t *p;
+	size_t len, cap;
+};
+
+void sink_bytes(struct sink *k, const void *p, size_t n);
+void sink_text(struct sink *k, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* What the dialogue was about: for the log line now, for detectors later. */
+struct notes {
+	uint8_t early;		/* client spoke before our greeting */
+	uint8_t helo_len;
+	uint16_t stage;		/* enum event_stage */
+	uint16_t code;		/* last refusal */
+	uint32_t rcpts;		/* RCPT commands */
+	uint32_t messages;	/* accepted by the server */
+	char esc[12];
+	char helo[EVENT_HELO_MAX];
+	char detail[EVENT_DETAIL_MAX];	/* NUL-terminated */
+};
+
+/* Facts about the session that do not change while it lives. */
+struct context {
+	const char *gateway;		/* our own name */
+	const struct server_conf *server;	/* NULL: none */
+	const struct block_conf *block;
+	char id[EVENT_ID_LEN];
+	bool refuse_at_ehlo;		/* adaptive */
+};
+
+struct machine;
+
+struct machine_ops {
+	enum event_kind kind;
+	/* Once, when the client may be greeted. */
+	enum act (*greet)(struct machine *m, struct sink out[2]);
+	enum act (*line)(struct machine *m, enum side from,
+		const struct line *l, struct sink out[2]);
+	/* Payload bytes: eats *used_r of n. Only where expect asks for it. */
+	enum act (*data)(struct machine *m, const uint8_t *p, size_t n,
+		size_t *used_r, struct sink out[2]);
+	/* The dial succeeded (TLS included, where asked for), or the TLS that
+	 * ACT_TLS started stands. */
+	enum act (*upstream)(struct machine *m, struct sink out[2]);
+	/* The session is over before its time: put the words for the client in
+	 * its sink. why is one of our reasons, detail the library's words. */
+	void (*farewell)(struct machine *m, enum reason why, const char *detail,
+		struct sink out[2]);
+	/* Bytes that pass unchanged, as they pass; may be NULL. */
+	void (*watch)(struct machine *m, enum side from, const uint8_t *p,
+		size_t n);
+};
+
+enum smtp_state {
+	SMTP_GREET,		/* no EHLO yet */
+	SMTP_BLOCKED,		/* block: answering by ourselves */
+	SMTP_U_GREETING,	/* upstream: its 220 */
+	SMTP_U_EHLO_CLEAR,	/* upstream: list before STARTTLS */
+	SMTP_U_STARTTLS,	/* upstream: 220 to STARTTLS */
+	SMTP_U_EHLO,		/* upstream: list after TLS */
+	SMTP_READY,		/* client's turn */
+	SMTP_REPLY,		/* server's turn */
+	SMTP_AUTH_CLIENT,	/* client's turn inside AUTH */
+	SMTP_AUTH_SERVER,
+	SMTP_DATA,		/* payload */
+	SMTP_FINAL,		/* reply to the payload */
+	SMTP_SKIP,		/* payload refused, eaten until its end */
+	SMTP_OPAQUE
+};
+
+/* What a server offers, from its EHLO list: only what we know to carry. */
+struct ehlo {
+	uint32_t caps;		/* bit per row of the table in smtp_ehlo.c */
+	uint32_t mechs;		/* bit per row of the SASL table in sasl.c */
+	uint64_t size;
+	bool size_given;
+};
+
+struct smtp {
+	enum smtp_state state;
+	uint8_t verb;		/* command whose reply is awaited */
+	bool tunnel;		/* this dial is for the client's own STARTTLS */
+	bool has_mail, has_auth, is_ehlo, in_tls;
+	bool first_seen;	/* first line of a reply was read */
+	uint16_t replies;	/* lines of the reply so far */
+	uint16_t commands, errors;
+	struct ehlo ehlo;
+	struct payload payload;
+	size_t argument_len;	/* of EHLO, for the server */
+	char argument[256];
+};
+
+/* The observer of a relayed session: remembers the start of a line only. */
+#define WATCH_LINE 96
+#define WATCH_FIFO 64
+
+struct watch {
+	bool opaque;
+	uint8_t n_expected, first_expected;
+	uint8_t dotted;
+	bool wait_data;		/* DATA sent, 354 not yet seen */
+	bool in_data;
+	uint64_t chunk;		/* bytes of BDAT still to come */
+	size_t len[2];
+	uint8_t expected[WATCH_FIFO];
+	uint8_t text[2][WATCH_LINE];
+};
+
+enum pop3_state {
+	POP3_GREETING,
+	POP3_READY,
+	POP3_REPLY,
+	POP3_LIST,		/* lines until "." */
+	POP3_AUTH_CLIENT,
+	POP3_OPAQUE
+};
+
+struct pop3 {
+	enum pop3_state state;
+	uint8_t verb;
+	uint16_t errors;
+	uint32_t lines;
+};
+
+struct machine {
+	const struct machine_ops *ops;
+	const struct context *context;
+	enum expect expect[2];
+	enum reason reason;	/* with ACT_CLOSE */
+	struct endpoint dial;	/* with ACT_DIAL; mode TLS_NONE: plain */
+	uint64_t counted;
+	unsigned client_wait, server_wait;	/* seconds, for what comes next */
+	bool dialling;		/* from ACT_DIAL until our answer: one limit */
+	struct notes notes;
+	union {
+		struct smtp smtp;
+		struct watch watch;
+		struct pop3 pop3;
+	} u;
+};
+
+/* Fill *m for a session of that kind. context must outlive it. */
+void smtp_block_init(struct machine *m, const struct context *context);
+void smtp_submit_init(struct machine *m, const struct context *context);
+void smtp_relay_init(struct machine *m, const struct context *context);
+void pop3_init(struct machine *m, const struct context *context);
+
+/* Every byte that is not printable ASCII becomes '?'; always NUL-terminated. */
+void notes_detail(struct notes *n, const uint8_t *p, size_t len);
+
+#endif

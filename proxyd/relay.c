@@ -1,0 +1,495 @@
+/*
+ * relay.c - the process that touches bytes of lines and servers
+ *
+ * Has no capability and may not call socket(2): it accepts on the listeners it
+ * was born with, gets upstream sockets and the gateway's own addresses from the
+ * parent, server addresses from control, and tells control what happened. One
+ * loop; after each turn the queued events leave in one write.
+ *
+ * It never pauses accepting (a member of a REUSEPORT group keeps getting its
+ * share): beyond its sessions it accepts, says 421 and closes. When it leaves,
+ * the listeners go out of its epoll set first, since they are shared with its
+ * successor. When the parent is gone it leaves too.
+ */
+#include "proxyd/relay.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "conf/conf.h"
+#include "lib/ipc.h"
+#include "lib/log.h"
+#include "proxyd/lines.h"
+#include "proxyd/roles.h"
+#include "proxyd/sandbox.h"
+#include "proxyd/session.h"
+#include "proxyd/tls.h"
+
+/* Connections taken from a listener before others get their turn. */
+#define ACCEPT_BATCH 64
+/* Records that may wait for control: about half a megabyte. */
+#define RECORDS_MAX 1024
+/* Descriptors that are not sessions': listeners, channels, pools, loop. */
+#define DESCRIPTORS_OTHER (16 + 4 * SOCKET_BATCH)
+/* Kept free for those who get a 421 (DESIGN.md section 4). */
+#define DESCRIPTORS_RESERVE 64
+
+struct process {
+	struct relay relay;
+	const struct relay_start *start;
+	struct event *listen[2], *parent, *control, *second, *leave;
+	int control_fd;
+	struct record records[RECORDS_MAX];
+	unsigned n_records;
+	size_t record_sent;	/* octets of the first record already written */
+	struct record in;	/* from control, as far as it has arrived */
+	size_t in_len;
+	struct counters told;
+	uint64_t sessions_max;
+	bool done;
+};
+
+static struct process *self;
+
+int64_t
+relay_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+uint64_t
+relay_event_id(struct relay *r)
+{
+	/* Seconds since 1970, 8 bits of slot, 20 of sequence: unique while one
+	 * relay sees fewer than a million sessions a second. */
+	return ((uint64_t)time(NULL) << 28) | ((uint64_t)(r->slot & 0xff) << 20) |
+		(r->sequence++ & 0xfffff);
+}
+
+/* ---- records to and from control ---- */
+
+static struct record *
+new_record(struct process *p, uint32_t type)
+{
+	struct record *rec;
+
+	if (p->n_records == RECORDS_MAX) {
+		p->relay.counters.events_lost++;
+		return NULL;
+	}
+	rec = &p->records[p->n_records++];
+	memset(rec, 0, sizeof(*rec));
+	rec->type = type;
+	return rec;
+}
+
+void
+relay_event(struct relay *r, const struct report *e)
+{
+	struct record *rec = new_record(self, RECORD_EVENT);
+
+	r->counters.by_kind[e->kind]++;
+	if (rec != NULL)
+		rec->u.event = *e;
+}
+
+static void
+cut_control(struct process *p)
+{
+	if (p->control_fd == -1)
+		return;
+	event_free(p->control);
+	p->control = NULL;
+	close(p->control_fd);
+	p->control_fd = -1;
+	p->in_len = p->record_sent = 0;
+}
+
+static void
+flush_records(struct process *p)
+{
+	size_t size = sizeof(struct record) * p->n_records;
+	const uint8_t *from = (const uint8_t *)p->records;
+	ssize_t n;
+
+	if (p->n_records == 0 || p->control_fd == -1)
+		return;
+	n = send(p->control_fd, from + p->record_sent, size - p->record_sent,
+		MSG_NOSIGNAL);
+	if (n == -1) {
+		if (errno != EAGAIN && errno != EINTR)
+			cut_control(p);
+		return;
+	}
+	p->record_sent += (size_t)n;
+	unsigned whole = (unsigned)(p->record_sent / sizeof(struct record));
+	if (whole == 0)
+		return;
+	memmove(p->records, p->records + whole,
+		sizeof(struct record) * (p->n_records - whole));
+	p->n_records -= whole;
+	p->record_sent -= whole * sizeof(struct record);
+}
+
+static void
+on_control(evutil_socket_t fd, short what, void *arg)
+{
+	struct process *p = arg;
+
+	(void)what;
+	for (;;) {
+		ssize_t n = recv(fd, (uint8_t *)&p->in + p->in_len,
+			sizeof(p->in) - p->in_len, 0);
+
+		if (n == 0 || (n == -1 && errno != EAGAIN && errno != EINTR)) {
+			cut_control(p);
+			return;
+		}
+		if (n == -1)
+			return;
+		p->in_len += (size_t)n;
+		if (p->in_len < sizeof(p->in))
+			continue;
+		p->in_len = 0;
+		if (p->in.type == RECORD_SERVER)
+			upstream_server(p->relay.upstream, &p->in.u.server);
+		else
+			log_warn("control sent a record of type %u; ignored",
+				p->in.type);
+	}
+}
+
+static void
+new_control(struct process *p, int fd)
+{
+	cut_control(p);
+	p->control_fd = fd;
+	p->control = event_new(p->relay.base, fd, EV_READ | EV_PERSIST,
+		on_control, p);
+	if (p->control == NULL || event_add(p->control, NULL) == -1)
+		log_error("cannot watch the stream to control");
+}
+
+static void
+on_second(evutil_socket_t fd, short what, void *arg)
+{
+	struct process *p = arg;
+	struct record *rec;
+
+	(void)fd;
+	(void)what;
+	if (memcmp(&p->told, &p->relay.counters, sizeof(p->told)) == 0)
+		return;
+	rec = new_record(p, RECORD_COUNTERS);
+	if (rec == NULL)
+		return;
+	rec->u.counters = p->relay.counters;
+	p->told = p->relay.counters;
+}
+
+/* ---- accepting ---- */
+
+/* Out of room: an answer and a close, never silence. */
+static void
+turn_away(struct relay *r, int fd, const struct addr *origin)
+{
+	char words[256];
+	int n;
+
+	if (origin->port == 110)
+		n = snprintf(words, sizeof(words),
+			"-ERR [SYS/TEMP] %s: too busy\r\n", r->conf->name);
+	else
+		n = snprintf(words, sizeof(words),
+			"421 4.3.2 %s: too busy, try again later\r\n",
+			r->conf->name);
+	if (n > 0)
+		(void)send(fd, words, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	r->counters.refused_descriptors++;
+	close(fd);
+}
+
+static void
+accepted(struct process *p, int fd, const struct sockaddr *sa)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	struct addr src, origin;
+
+	if (addr_from_sockaddr(&src, sa) == -1 ||
+	    getsockname(fd, (struct sockaddr *)&ss, &len) == -1 ||
+	    addr_from_sockaddr(&origin, (struct sockaddr *)&ss) == -1) {
+		close(fd);
+		return;
+	}
+	/* The parent's self-test, or somebody on this machine who dialled the
+	 * listener itself: nothing was captured. */
+	if (origin.port == p->relay.conf->listen_port) {
+		close(fd);
+		return;
+	}
+	if (p->relay.counters.sessions_now >= p->sessions_max)
+		turn_away(&p->relay, fd, &origin);
+	else
+		session_open(&p->relay, fd, &src, &origin);
+}
+
+static void
+on_accept(evutil_socket_t listener, short what, void *arg)
+{
+	struct process *p = arg;
+
+	(void)what;
+	for (int i = 0; i < ACCEPT_BATCH; i++) {
+		struct sockaddr_storage ss;
+		socklen_t len = sizeof(ss);
+		int fd = accept4(listener, (struct sockaddr *)&ss, &len,
+			SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd == -1 && (errno == EMFILE || errno == ENFILE)) {
+			/* The limit was set from outside: make room. */
+			int spare = upstream_spare(p->relay.upstream);
+
+			if (spare == -1)
+				return;
+			close(spare);
+			continue;
+		}
+		if (fd == -1)
+			return;
+		accepted(p, fd, (struct sockaddr *)&ss);
+	}
+}
+
+/* ---- the parent ---- */
+
+static void
+need_sockets(void *arg, unsigned family)
+{
+	struct process *p = arg;
+	struct msg m = { .type = MSG_NEED, .n = family };
+
+	if (ipc_send(p->start->parent, &m, sizeof(m), NULL, 0) != 1)
+		log_warn("cannot ask for IPv%u sockets: %s", family,
+			strerror(errno));
+}
+
+static void
+stop_accepting(struct process *p)
+{
+	for (int i = 0; i < 2; i++)
+		if (p->listen[i] != NULL) {
+			event_free(p->listen[i]);
+			p->listen[i] = NULL;
+		}
+}
+
+/* Everything that still runs when the time is up is told so, a few at a time:
+ * a thousand mail programs must not all come back in the same second. */
+static void
+on_leave(evutil_socket_t fd, short what, void *arg)
+{
+	struct process *p = arg;
+	struct timeval soon = { 0, 20000 };
+	struct session *s, *next;
+	unsigned n = 0, most = (unsigned)(p->relay.counters.sessions_now / 50) +
+		1;
+
+	(void)fd;
+	(void)what;
+	for (s = TAILQ_FIRST(&p->relay.sessions); s != NULL && n < most;
+		s = next) {
+		next = TAILQ_NEXT(s, link);
+		if (s->phase == PHASE_LINGER)
+			continue;
+		session_goodbye(s);
+		n++;
+	}
+	event_add(p->leave, &soon);
+}
+
+static void
+drain(struct process *p, unsigned seconds)
+{
+	struct timeval limit = { (time_t)seconds, 0 };
+
+	if (p->relay.draining)
+		return;
+	p->relay.draining = true;
+	stop_accepting(p);
+	p->leave = evtimer_new(p->relay.base, on_leave, p);
+	if (p->leave == NULL || event_add(p->leave, &limit) == -1)
+		p->done = true;
+}
+
+static void
+handle(struct process *p, const struct msg *m, const int *fds, int nfds)
+{
+	struct msg answer = { .type = MSG_PONG, .n = m->n };
+
+	switch (m->type) {
+	case MSG_PING:
+		answer.m = (uint32_t)p->relay.counters.sessions_now;
+		(void)ipc_send(p->start->parent, &answer, sizeof(answer), NULL,
+			0);
+		return;
+	case MSG_SOCKETS:
+		upstream_sockets(p->relay.upstream, m->n, fds, nfds);
+		return;
+	case MSG_CONTROL:
+		if (nfds == 1) {
+			new_control(p, fds[0]);
+			return;
+		}
+		break;
+	case MSG_OWN:
+		upstream_own(p->relay.upstream, m);
+		return;
+	case MSG_DRAIN:
+		drain(p, m->n);
+		return;
+	default:
+		log_warn("the parent sent a message of type %u; ignored",
+			m->type);
+		break;
+	}
+	for (int i = 0; i < nfds; i++)
+		close(fds[i]);
+}
+
+static void
+on_parent(evutil_socket_t fd, short what, void *arg)
+{
+	struct process *p = arg;
+	int fds[IPC_FDS_MAX], nfds, got;
+	struct msg m;
+
+	(void)what;
+	while ((got = ipc_recv(fd, &m, sizeof(m), fds, &nfds)) != 0) {
+		if (got == -2)
+			continue;
+		if (got == -1) {	/* the parent is gone: so are we */
+			event_free(p->parent);
+			p->parent = NULL;
+			drain(p, p->relay.conf->drain_max);
+			return;
+		}
+		handle(p, &m, fds, nfds);
+	}
+}
+
+/* ---- life ---- */
+
+static int
+watch(struct process *p, struct event **ev, int fd, event_callback_fn fn)
+{
+	if (fd == -1)
+		return 0;
+	*ev = event_new(p->relay.base, fd, EV_READ | EV_PERSIST, fn, p);
+	return *ev == NULL || event_add(*ev, NULL) == -1 ? -1 : 0;
+}
+
+static int
+prepare(struct process *p)
+{
+	struct relay *r = &p->relay;
+	struct timeval second = { 1, 0 };
+	struct rlimit limit;
+
+	r->conf = p->start->conf;
+	r->adaptive = p->start->adaptive;
+	r->slot = p->start->slot;
+	p->control_fd = -1;
+	TAILQ_INIT(&r->sessions);
+	if (getrlimit(RLIMIT_NOFILE, &limit) == -1 || limit.rlim_cur <
+		DESCRIPTORS_OTHER + DESCRIPTORS_RESERVE + 2)
+		return -1;
+	p->sessions_max = (limit.rlim_cur - DESCRIPTORS_OTHER -
+		DESCRIPTORS_RESERVE) / 2;
+	/* Before the sandbox: it reads files. */
+	r->tls = tls_new(r->conf->trust, r->conf->tls_min_server);
+	r->base = event_base_new();
+	r->upstream = upstream_new(r->conf, need_sockets, p);
+	r->lines = lines_new();
+	r->scratch = calloc(1, sizeof(*r->scratch));
+	r->sink[0] = malloc(SINK_SIZE);
+	r->sink[1] = malloc(SINK_SIZE);
+	if (r->tls == NULL || r->base == NULL || r->upstream == NULL ||
+	    r->lines == NULL || r->scratch == NULL || r->sink[0] == NULL ||
+	    r->sink[1] == NULL ||
+	    watch(p, &p->listen[0], p->start->listener4, on_accept) == -1 ||
+	    watch(p, &p->listen[1], p->start->listener6, on_accept) == -1 ||
+	    watch(p, &p->parent, p->start->parent, on_parent) == -1)
+		return -1;
+	p->second = event_new(r->base, -1, EV_PERSIST, on_second, p);
+	return p->second == NULL || event_add(p->second, &second) == -1 ? -1 :
+		0;
+}
+
+static void
+dispose(struct process *p)
+{
+	struct relay *r = &p->relay;
+
+	cut_control(p);
+	stop_accepting(p);
+	if (p->parent != NULL)
+		event_free(p->parent);
+	if (p->second != NULL)
+		event_free(p->second);
+	if (p->leave != NULL)
+		event_free(p->leave);
+	upstream_free(&r->upstream);
+	lines_free(&r->lines);
+	tls_free(&r->tls);
+	free(r->scratch);
+	free(r->sink[0]);
+	free(r->sink[1]);
+	if (r->base != NULL)
+		event_base_free(r->base);
+	free(p);
+	self = NULL;
+}
+
+int
+relay_main(const struct relay_start *start)
+{
+	struct msg drained = { .type = MSG_DRAINED };
+	struct process *p = calloc(1, sizeof(*p));
+	int status = 1;
+
+	self = p;
+	if (p == NULL)
+		return 1;
+	p->start = start;
+	if (prepare(p) == -1) {
+		log_error("cannot start: out of memory or descriptors");
+		goto out;
+	}
+	if (sandbox_enter(SANDBOX_RELAY, start->conf->user_relay) == -1)
+		goto out;
+	while (!p->done && event_base_loop(p->relay.base, EVLOOP_ONCE) != -1) {
+		flush_records(p);
+		if (p->relay.draining && TAILQ_EMPTY(&p->relay.sessions) &&
+		    (p->n_records == 0 || p->control_fd == -1))
+			p->done = true;
+	}
+	if (p->parent != NULL)
+		(void)ipc_send(start->parent, &drained, sizeof(drained), NULL,
+			0);
+	status = 0;
+out:
+	dispose(p);
+	return status;
+}

@@ -1,0 +1,57 @@
+/*
+ * sasl.c - which SASL mechanisms survive two TLS legs
+ *
+ * A table and three ways to read it. Names compare exactly, never by prefix:
+ * SCRAM-SHA-1 must not stand for SCRAM-SHA-1-PLUS. EXTERNAL is absent because
+ * the client's certificate, if it had one, does not reach the server;
+ * ANONYMOUS because nobody submits mail with it.
+ */
+#include "proxyd/sasl.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include "proxyd/proto.h"
+
+static const char *const mechanism[] = {
+	"SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-224", "SCRAM-SHA-1",
+	"CRAM-MD5", "XOAUTH2", "OAUTHBEARER", "NTLM", "PLAIN", "LOGIN",
+};
+
+#define MECHANISMS (sizeof(mechanism) / sizeof(mechanism[0]))
+
+uint32_t
+sasl_mechanism(const uint8_t *name, size_t len)
+{
+	for (size_t i = 0; i < MECHANISMS; i++)
+		if (strlen(mechanism[i]) == len &&
+		    strncasecmp(mechanism[i], (const char *)name, len) == 0)
+			return UINT32_C(1) << i;
+	return 0;
+}
+
+uint32_t
+sasl_list(const uint8_t *list, size_t len)
+{
+	uint32_t mechs = 0;
+	size_t i = 0;
+
+	while (i < len) {
+		size_t start = i;
+
+		while (i < len && list[i] != ' ' && list[i] != '\t')
+			i++;
+		if (i > start)
+			mechs |= sasl_mechanism(list + start, i - start);
+		i++;
+	}
+	return mechs;
+}
+
+void
+sasl_print(uint32_t mechs, struct sink *out)
+{
+	for (size_t i = 0; i < MECHANISMS; i++)
+		if (mechs & (UINT32_C(1) << i))
+			sink_text(out, " %s", mechanism[i]);
+}

@@ -1,0 +1,675 @@
+/*
+ * session.c - one captured connection from accept to its log line
+ *
+ * Opens the session for what policy decided, dials, starts TLS, keeps the time
+ * limits and ends it: session_fail with words for the client, session_finish
+ * without, session_abort with resets. All three may be called from anywhere
+ * below; the session is freed only when control is back in the callback that
+ * the loop called (leave()). Every end writes exactly one event.
+ *
+ * Both peers are hostile; what they can do here is to be slow, to vanish, and
+ * to open sessions up to the limits of the line and of the relay.
+ */
+#include "proxyd/session.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "conf/conf.h"
+#include "lib/log.h"
+#include "proxyd/adaptive.h"
+#include "proxyd/lines.h"
+#include "proxyd/tls.h"
+
+/* DESIGN.md section 6, timers: milliseconds. */
+#define LIMIT_CONNECT 5000
+#define LIMIT_TLS 10000
+#define LIMIT_BLOCK 600000	/* a blocked session as a whole */
+#define LIMIT_LINGER 2000	/* last words are read, or not */
+#define LIMIT_LINGER_FULL 10000	/* last words are not even sent */
+#define LIMIT_HALF_CLOSED 120000	/* one side has ended */
+
+static void on_timer(evutil_socket_t fd, short what, void *arg);
+static void on_event(evutil_socket_t fd, short what, void *arg);
+
+void
+session_phase(struct session *s, enum phase phase)
+{
+	s->phase = phase;
+	s->phase_since = relay_now();
+	s->moved = true;
+}
+
+/* ---- output of the machine ---- */
+
+void
+session_open_sinks(struct session *s, struct sink out[2])
+{
+	for (int i = 0; i < 2; i++) {
+		out[i].p = s->relay->sink[i];
+		out[i].cap = SINK_SIZE;
+		out[i].len = 0;
+	}
+}
+
+void
+session_flush_sinks(struct session *s, struct sink out[2])
+{
+	for (int i = 0; i < 2; i++)
+		if (out[i].len > 0)
+			(void)chan_write(&s->side[i], out[i].p, out[i].len);
+}
+
+/* ---- the end ---- */
+
+static void
+report(struct session *s)
+{
+	const struct notes *n = &s->machine.notes;
+	struct report e;
+
+	memset(&e, 0, sizeof(e));
+	e.kind = (uint8_t)s->kind;
+	e.reason = (uint8_t)s->reason;
+	e.early = n->early;
+	e.tls = s->tls;
+	e.code = n->code;
+	e.class_index = (int16_t)s->class_index;
+	e.server_index = (int16_t)s->server;
+	e.stage = n->stage;
+	e.rcpts = n->rcpts;
+	e.messages = n->messages;
+	e.duration_ms = (uint32_t)(relay_now() - s->started);
+	e.id = s->id;
+	e.bytes_up = s->side[CLIENT].received;
+	e.bytes_down = s->side[CLIENT].sent;
+	e.line = s->line;
+	e.src = s->src;
+	e.dst = s->origin;
+	e.out = s->out;
+	memcpy(e.esc, n->esc, sizeof(e.esc));
+	e.helo_len = n->helo_len;
+	memcpy(e.helo, n->helo, n->helo_len);
+	e.detail_len = (uint16_t)strlen(n->detail);
+	memcpy(e.detail, n->detail, e.detail_len);
+	relay_event(s->relay, &e);
+}
+
+/* A mail program that left after EHLO has not read the operator's text. */
+static void
+remember_adaptive(struct session *s)
+{
+	if (s->kind == EVENT_BLOCK && s->machine.notes.stage == STAGE_EHLO &&
+	    s->context.block->stage == STAGE_ADAPTIVE)
+		adaptive_mark(s->relay->adaptive, &s->line,
+			(uint32_t)(relay_now() / 1000));
+}
+
+static void
+destroy(struct session *s)
+{
+	struct relay *r = s->relay;
+
+	remember_adaptive(s);
+	report(s);
+	chan_close(&s->side[SERVER], false);
+	chan_close(&s->side[CLIENT], false);
+	upstream_forget(r->upstream, &s->waiter);
+	event_del(&s->timer);
+	if (s->counted)
+		lines_leave(r->lines, &s->line);
+	TAILQ_REMOVE(&r->sessions, s, link);
+	r->counters.sessions_now--;
+	free(s);
+}
+
+/* Nothing more to say to the server; the client still gets what is queued. */
+static void
+close_server(struct session *s, bool abort)
+{
+	struct chan *c = &s->side[SERVER];
+
+	upstream_forget(s->relay->upstream, &s->waiter);
+	if (c->fd == -1)
+		return;
+	if (!abort && !c->eof && chan_flush(c) == 1)
+		chan_shut(c);
+	chan_close(c, abort);
+}
+
+void
+session_finish(struct session *s, enum reason why)
+{
+	struct chan *c = &s->side[CLIENT];
+	int flushed;
+
+	if (s->phase == PHASE_DEAD || s->phase == PHASE_LINGER)
+		return;
+	s->reason = why;
+	close_server(s, false);
+	flushed = chan_flush(c);
+	if (flushed == -1 || chan_ended(c) ||
+	    (flushed == 1 && why == REASON_DONE && c->view_len == 0)) {
+		session_phase(s, PHASE_DEAD);
+		return;
+	}
+	s->machine.expect[CLIENT] = EXPECT_DISCARD;
+	s->machine.expect[SERVER] = EXPECT_NONE;
+	session_phase(s, PHASE_LINGER);
+	if (flushed == 1)
+		chan_shut(c);
+}
+
+void
+session_abort(struct session *s, enum reason why)
+{
+	if (s->phase == PHASE_DEAD || s->phase == PHASE_LINGER)
+		return;
+	s->reason = why;
+	close_server(s, true);
+	chan_close(&s->side[CLIENT], true);
+	session_phase(s, PHASE_DEAD);
+}
+
+void
+session_fail(struct session *s, enum reason why, const char *detail)
+{
+	struct sink out[2];
+
+	if (s->phase == PHASE_DEAD || s->phase == PHASE_LINGER)
+		return;
+	if (detail[0] != '\0')
+		notes_detail(&s->machine.notes, (const uint8_t *)detail,
+			strlen(detail));
+	/* Unchanged means unchanged: no server, no connection. Inside somebody
+	 * else's TLS there is nothing to be said either. */
+	if (s->kind == EVENT_RELAY || s->kind == EVENT_RESET ||
+	    s->kind == EVENT_TUNNEL) {
+		session_abort(s, why);
+		return;
+	}
+	session_open_sinks(s, out);
+	s->machine.ops->farewell(&s->machine, why, s->machine.notes.detail, out);
+	out[SERVER].len = 0;
+	session_flush_sinks(s, out);
+	session_finish(s, why);
+}
+
+/* ---- upstream ---- */
+
+static void start_tls(struct session *s);
+
+static void
+upstream_ready(struct session *s)
+{
+	struct sink out[2];
+	enum act act;
+
+	session_phase(s, PHASE_TALK);
+	session_open_sinks(s, out);
+	act = s->machine.ops->upstream(&s->machine, out);
+	session_flush_sinks(s, out);
+	session_act(s, act);
+}
+
+static void
+connected(struct session *s)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	struct chan *c = &s->side[SERVER];
+
+	if (getsockname(c->fd, (struct sockaddr *)&ss, &len) == 0)
+		(void)addr_from_sockaddr(&s->out, (struct sockaddr *)&ss);
+	if (s->machine.dial.mode == TLS_IMPLICIT)
+		start_tls(s);
+	else
+		upstream_ready(s);
+}
+
+static void
+check_connect(struct session *s)
+{
+	struct chan *c = &s->side[SERVER];
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len) == -1)
+		error = errno;
+	if (error != 0)
+		session_fail(s, error == ETIMEDOUT ? REASON_CONNECT_TIMEOUT :
+			REASON_CONNECT_FAILED, strerror(error));
+	else
+		connected(s);
+}
+
+static void
+dial(struct session *s)
+{
+	struct addr to = s->origin, from = s->src;
+	struct chan *c = &s->side[SERVER];
+	int fd;
+
+	if (s->machine.dial.port != 0)
+		to.port = s->machine.dial.port;
+	from.port = 0;
+	s->machine.notes.stage = s->machine.notes.stage < STAGE_CONNECT ?
+		STAGE_CONNECT : s->machine.notes.stage;
+	switch (upstream_dial(s->relay->upstream, &to, &from, &s->waiter, &fd)) {
+	case DIAL_STARTED:
+		session_phase(s, PHASE_CONNECT);
+		if (chan_watch(c, fd, s->relay->base, on_event, s) == -1)
+			session_fail(s, REASON_NO_MEMORY, "");
+		break;
+	case DIAL_WAIT:
+		session_phase(s, PHASE_SOCKET);
+		break;
+	case DIAL_FORBIDDEN:
+		session_fail(s, REASON_FORBIDDEN,
+			upstream_allowed(s->relay->upstream, &to));
+		break;
+	default:
+		session_fail(s, errno == EADDRNOTAVAIL || errno == EADDRINUSE ?
+			REASON_NO_SOCKET : REASON_CONNECT_FAILED,
+			strerror(errno));
+		break;
+	}
+}
+
+static void
+check_tls(struct session *s)
+{
+	struct chan *c = &s->side[SERVER];
+	char why[EVENT_DETAIL_MAX];
+	bool certificate = false;
+	int result = chan_handshake(c);
+
+	if (result == 0)
+		return;
+	if (result == -1) {
+		tls_failure(c->ssl, why, sizeof(why), &certificate);
+		/* The alert that says so is worth sending. */
+		session_fail(s, certificate ? REASON_CERTIFICATE :
+			REASON_TLS_FAILED, why);
+		return;
+	}
+	if (tls_verified(c->ssl, why, sizeof(why)) == -1) {
+		session_fail(s, REASON_CERTIFICATE, why);
+		return;
+	}
+	s->tls = (uint8_t)tls_version(c->ssl);
+	if (SSL_session_reused(c->ssl))
+		s->relay->counters.tls_resumed++;
+	else
+		s->relay->counters.tls_full++;
+	upstream_ready(s);
+}
+
+static void
+start_tls(struct session *s)
+{
+	struct chan *c = &s->side[SERVER];
+	struct addr to = s->origin;
+
+	to.port = s->machine.dial.port;
+	if (c->view_len > 0) {
+		session_fail(s, REASON_TLS_INJECTION, "");
+		return;
+	}
+	if (chan_tls(c, s->relay->tls, s->context.server->name,
+		(unsigned)s->server, &to) == -1) {
+		session_fail(s, REASON_NO_MEMORY, "");
+		return;
+	}
+	session_phase(s, PHASE_TLS);
+	check_tls(s);
+}
+
+/* Octets the client sent before it was allowed to. */
+static bool
+has_early(struct chan *c)
+{
+	uint8_t octet;
+
+	return c->view_len > 0 ||
+		recv(c->fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+static void
+start_tunnel(struct session *s)
+{
+	if (s->side[SERVER].view_len > 0 || has_early(&s->side[CLIENT])) {
+		session_fail(s, REASON_TLS_INJECTION, "");
+		return;
+	}
+	s->kind = EVENT_TUNNEL;
+	s->machine.expect[CLIENT] = s->machine.expect[SERVER] = EXPECT_RAW;
+	s->machine.notes.stage = STAGE_TLS;
+}
+
+void
+session_act(struct session *s, enum act act)
+{
+	if (s->phase == PHASE_DEAD || s->phase == PHASE_LINGER)
+		return;
+	switch (act) {
+	case ACT_DIAL:
+		if (s->side[SERVER].fd != -1 && s->side[CLIENT].view_len > 0) {
+			session_fail(s, REASON_TLS_INJECTION, "");
+			break;
+		}
+		close_server(s, false);
+		s->dial_since = relay_now();
+		dial(s);
+		break;
+	case ACT_TLS:
+		start_tls(s);
+		break;
+	case ACT_TUNNEL:
+		start_tunnel(s);
+		break;
+	case ACT_HANGUP:
+		close_server(s, true);
+		break;
+	case ACT_FAIL:
+		session_fail(s, s->machine.reason, s->machine.notes.detail);
+		break;
+	case ACT_CLOSE:
+		session_finish(s, s->machine.reason);
+		break;
+	default:
+		break;
+	}
+}
+
+/* ---- time ---- */
+
+static int64_t
+talk_deadline(const struct session *s)
+{
+	const struct machine *m = &s->machine;
+	int64_t wait = 1000 * (int64_t)(m->expect[CLIENT] != EXPECT_NONE ?
+		m->client_wait : m->server_wait);
+
+	if (s->side[CLIENT].shut || s->side[SERVER].shut)
+		wait = LIMIT_HALF_CLOSED;
+	return s->moved_at + wait;
+}
+
+static int64_t
+deadline_of(const struct session *s)
+{
+	int64_t at = 0, whole = INT64_MAX;
+
+	switch (s->phase) {
+	case PHASE_DELAY:
+		return s->started + 1000 * (int64_t)s->context.block->delay;
+	case PHASE_SOCKET:
+	case PHASE_CONNECT:
+		at = s->phase_since + LIMIT_CONNECT;
+		break;
+	case PHASE_TLS:
+		at = s->phase_since + LIMIT_TLS;
+		break;
+	case PHASE_TALK:
+		at = talk_deadline(s);
+		break;
+	case PHASE_LINGER:
+		return s->phase_since + (s->side[CLIENT].shut ? LIMIT_LINGER :
+			LIMIT_LINGER_FULL);
+	case PHASE_DEAD:
+		return s->phase_since;
+	}
+	if (s->machine.dialling)
+		whole = s->dial_since + 1000 * (int64_t)s->machine.server_wait;
+	if (s->machine.dialling && s->phase == PHASE_TALK &&
+	    s->machine.expect[SERVER] != EXPECT_NONE)
+		whole = s->dial_since + 25000;
+	if (s->kind == EVENT_BLOCK)
+		whole = s->started + LIMIT_BLOCK;
+	return at < whole ? at : whole;
+}
+
+/* One timer a session, moved only when it would be late: a limit that is
+ * extended at every command costs nothing. */
+static void
+arm(struct session *s)
+{
+	int64_t now, left;
+	struct timeval tv;
+
+	if (s->moved) {
+		s->moved = false;
+		s->moved_at = relay_now();
+	}
+	s->deadline = deadline_of(s);
+	if (s->armed != 0 && s->armed <= s->deadline)
+		return;
+	now = relay_now();
+	left = s->deadline > now ? s->deadline - now : 0;
+	tv.tv_sec = left / 1000;
+	tv.tv_usec = (left % 1000) * 1000;
+	if (event_add(&s->timer, &tv) == 0)
+		s->armed = s->deadline;
+}
+
+static void
+greet(struct session *s)
+{
+	struct sink out[2];
+	enum act act;
+
+	session_phase(s, PHASE_TALK);
+	session_open_sinks(s, out);
+	act = s->machine.ops->greet(&s->machine, out);
+	session_flush_sinks(s, out);
+	session_act(s, act);
+}
+
+static void
+expired(struct session *s)
+{
+	switch (s->phase) {
+	case PHASE_DELAY:
+		s->machine.notes.early = has_early(&s->side[CLIENT]);
+		greet(s);
+		break;
+	case PHASE_SOCKET:
+		session_fail(s, REASON_NO_SOCKET, "");
+		break;
+	case PHASE_CONNECT:
+		session_fail(s, REASON_CONNECT_TIMEOUT, "");
+		break;
+	case PHASE_TLS:
+		session_fail(s, REASON_TLS_TIMEOUT, "");
+		break;
+	case PHASE_TALK:
+		if (s->side[CLIENT].shut || s->side[SERVER].shut)
+			session_finish(s, REASON_DONE);
+		else if (s->kind == EVENT_BLOCK &&
+		    s->started + LIMIT_BLOCK <= relay_now())
+			session_fail(s, REASON_TIME_LIMIT, "");
+		else
+			session_fail(s, s->machine.expect[CLIENT] !=
+				EXPECT_NONE ? REASON_CLIENT_TIMEOUT :
+				REASON_SERVER_TIMEOUT, "");
+		break;
+	default:
+		session_phase(s, PHASE_DEAD);
+		break;
+	}
+}
+
+/* ---- the loop's callbacks: each ends in leave() ---- */
+
+/* What was queued in this turn goes out; a freed session is gone after it. */
+static void
+leave(struct session *s)
+{
+	struct chan *client = &s->side[CLIENT];
+
+	pump_run(s);
+	for (int i = 0; i < 2 && s->phase != PHASE_DEAD; i++)
+		(void)chan_flush(&s->side[i]);
+	/* Flushing may have made room, or found a peer gone. */
+	pump_run(s);
+	if (s->phase == PHASE_LINGER && !client->shut && !client->reset &&
+	    chan_pending(client) == 0)
+		chan_shut(client);
+	if (s->phase == PHASE_DEAD) {
+		destroy(s);
+		return;
+	}
+	chan_settle(&s->side[CLIENT]);
+	chan_settle(&s->side[SERVER]);
+	arm(s);
+}
+
+static void
+on_event(evutil_socket_t fd, short what, void *arg)
+{
+	struct session *s = arg;
+	struct chan *c = fd == s->side[CLIENT].fd ? &s->side[CLIENT] :
+		&s->side[SERVER];
+
+	chan_notice(c, what);
+	if (c == &s->side[SERVER]) {
+		if (s->phase == PHASE_CONNECT)
+			check_connect(s);
+		else if (s->phase == PHASE_TLS)
+			check_tls(s);
+	}
+	leave(s);
+}
+
+static void
+on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct session *s = arg;
+
+	(void)fd;
+	(void)what;
+	s->armed = 0;
+	if (s->deadline <= relay_now())
+		expired(s);
+	leave(s);
+}
+
+static void
+on_socket(struct upstream_waiter *w)
+{
+	struct session *s = (struct session *)((char *)w -
+		offsetof(struct session, waiter));
+
+	dial(s);
+	leave(s);
+}
+
+void
+session_goodbye(struct session *s)
+{
+	session_fail(s, REASON_DRAIN, "");
+	leave(s);
+}
+
+/* ---- birth ---- */
+
+static void
+choose_machine(struct session *s, const struct decision *d)
+{
+	const struct conf *conf = s->relay->conf;
+	struct context *x = &s->context;
+
+	x->gateway = conf->name;
+	x->server = d->server == -1 ? NULL : &conf->servers[d->server];
+	event_id_text(s->id, x->id);
+	switch (d->treatment) {
+	case TREAT_BLOCK:
+		x->block = &conf->classes[d->class_index].block;
+		x->refuse_at_ehlo = x->block->stage == STAGE_ADAPTIVE &&
+			adaptive_marked(s->relay->adaptive, &s->line,
+				(uint32_t)(s->started / 1000));
+		smtp_block_init(&s->machine, x);
+		s->machine.reason = d->reason == REASON_UNKNOWN_ORIGIN ?
+			d->reason : REASON_NONE;
+		break;
+	case TREAT_SUBMIT:
+		smtp_submit_init(&s->machine, x);
+		break;
+	case TREAT_POP3:
+		pop3_init(&s->machine, x);
+		break;
+	default:
+		smtp_relay_init(&s->machine, x);
+		break;
+	}
+	s->kind = s->machine.ops->kind;
+	if (d->treatment == TREAT_RESET)
+		s->kind = EVENT_RESET;
+}
+
+/* Too many of one line; relay only counts (DESIGN.md section 6). */
+static bool
+enter_line(struct session *s)
+{
+	unsigned held = lines_enter(s->relay->lines, &s->line);
+
+	s->counted = held > 0;
+	if (held <= s->relay->conf->max_per_line || s->kind == EVENT_RELAY)
+		return true;
+	s->relay->counters.refused_per_line++;
+	return false;
+}
+
+static void
+begin(struct session *s, const struct decision *d)
+{
+	if (d->treatment == TREAT_RESET)
+		session_abort(s, d->reason);
+	else if (!enter_line(s))
+		session_fail(s, REASON_MAX_PER_LINE, "");
+	else if (d->treatment == TREAT_BLOCK && s->context.block->delay > 0)
+		session_phase(s, PHASE_DELAY);
+	else
+		greet(s);
+}
+
+void
+session_open(struct relay *r, int fd, const struct addr *src,
+	const struct addr *origin)
+{
+	struct session *s = calloc(1, sizeof(*s));
+	struct decision d;
+
+	if (s == NULL) {
+		close(fd);
+		return;
+	}
+	policy_decide(r->conf, r->upstream, src, origin, time(NULL), &d);
+	s->relay = r;
+	s->started = s->phase_since = s->moved_at = relay_now();
+	s->id = relay_event_id(r);
+	s->src = *src;
+	s->origin = *origin;
+	s->line = d.line;
+	s->class_index = d.class_index;
+	s->server = d.server;
+	s->waiter.wake = on_socket;
+	chan_init(&s->side[CLIENT], r->scratch, CLIENT);
+	chan_init(&s->side[SERVER], r->scratch, SERVER);
+	event_assign(&s->timer, r->base, -1, 0, on_timer, s);
+	TAILQ_INSERT_TAIL(&r->sessions, s, link);
+	r->counters.sessions_now++;
+	r->counters.sessions_total++;
+	choose_machine(s, &d);
+	if (chan_watch(&s->side[CLIENT], fd, r->base, on_event, s) == -1)
+		session_abort(s, REASON_NO_MEMORY);
+	else
+		begin(s, &d);
+	leave(s);
+}

@@ -1,0 +1,85 @@
+/*
+ * session.h - one captured connection from accept to its log line
+ *
+ * session.c is its life (open, dial, time limits, end), pump.c moves bytes
+ * between its two sides and the machine. Only these two files and relay.c
+ * include this header.
+ */
+#ifndef SALLYPORT_SESSION_H
+#define SALLYPORT_SESSION_H
+
+#include <event2/event_struct.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "proxyd/chan.h"
+#include "proxyd/policy.h"
+#include "proxyd/proto.h"
+#include "proxyd/relay.h"
+#include "proxyd/upstream.h"
+
+enum phase {
+	PHASE_DELAY,	/* block: the greeting waits */
+	PHASE_SOCKET,	/* waiting for a socket from the parent */
+	PHASE_CONNECT,
+	PHASE_TLS,
+	PHASE_TALK,	/* the machine and the pump are at work */
+	PHASE_LINGER,	/* last words are on their way to the client */
+	PHASE_DEAD	/* freed when the loop returns */
+};
+
+struct session {
+	TAILQ_ENTRY(session) link;
+	struct relay *relay;
+	struct chan side[2];
+	struct machine machine;
+	struct context context;
+	struct upstream_waiter waiter;
+	struct event timer;
+	enum phase phase;
+	enum reason reason;
+	enum event_kind kind;
+	bool counted;		/* in relay->lines */
+	bool moved;		/* something happened that extends a limit */
+	uint8_t tls;		/* upstream: 0, 12, 13 */
+	int class_index, server;
+	int64_t started, phase_since, dial_since, moved_at;
+	int64_t deadline, armed;	/* ms; armed 0: no timer */
+	uint64_t id;
+	uint64_t progress;	/* payload octets since the limit was extended */
+	uint64_t bytes[2];	/* read from each side */
+	struct addr line, src, origin, out;
+};
+
+/* Take over an accepted descriptor. Always consumes it. */
+void session_open(struct relay *r, int fd, const struct addr *src,
+	const struct addr *origin);
+
+/* The relay leaves: say goodbye and end. */
+void session_goodbye(struct session *s);
+
+/* ---- between session.c and pump.c ---- */
+
+/* Move what can be moved; returns when nothing more can be. */
+void pump_run(struct session *s);
+
+/* Do what the machine asked for. */
+void session_act(struct session *s, enum act act);
+
+/* End it: the client is told why in its protocol's words, then closed. */
+void session_fail(struct session *s, enum reason why, const char *detail);
+
+/* End it without words of ours; what is queued still goes out. */
+void session_finish(struct session *s, enum reason why);
+
+/* End it with resets on both sides. */
+void session_abort(struct session *s, enum reason why);
+
+void session_phase(struct session *s, enum phase phase);
+
+/* Give the sinks of a machine call to the two sides. */
+void session_flush_sinks(struct session *s, struct sink out[2]);
+void session_open_sinks(struct session *s, struct sink out[2]);
+
+#endif

@@ -1,0 +1,135 @@
+/*
+ * smtp.c - the grammar of SMTP commands and replies
+ *
+ * Cuts a command line into verb and argument and a reply line into code and
+ * text, for the machines in smtp_block.c, smtp_submit.c and smtp_relay.c.
+ * Decides nothing and writes nothing. All input is attacker-controlled; every
+ * function accepts any bytes of any length up to LINE_MAX_OCTETS.
+ */
+#include "proxyd/smtp.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+static const struct {
+	const char *word;
+	enum smtp_verb verb;
+} verb_table[] = {
+	{ "EHLO", VERB_EHLO }, { "HELO", VERB_HELO }, { "MAIL", VERB_MAIL },
+	{ "RCPT", VERB_RCPT }, { "DATA", VERB_DATA }, { "BDAT", VERB_BDAT },
+	{ "RSET", VERB_RSET }, { "NOOP", VERB_NOOP }, { "QUIT", VERB_QUIT },
+	{ "AUTH", VERB_AUTH }, { "STARTTLS", VERB_STARTTLS },
+	{ "VRFY", VERB_VRFY }, { "EXPN", VERB_EXPN }, { "HELP", VERB_HELP },
+};
+
+void
+smtp_command(const struct line *l, struct command *c_r)
+{
+	size_t n = 0;
+
+	c_r->verb = VERB_UNKNOWN;
+	c_r->text = l->text;
+	c_r->len = l->len;
+	while (n < l->len && l->text[n] != ' ')
+		n++;
+	for (size_t i = 0; i < sizeof(verb_table) / sizeof(verb_table[0]); i++)
+		if (strlen(verb_table[i].word) == n &&
+		    strncasecmp(verb_table[i].word, (const char *)l->text,
+			    n) == 0)
+			c_r->verb = verb_table[i].verb;
+	while (n < l->len && l->text[n] == ' ')
+		n++;
+	c_r->arg = l->text + n;
+	c_r->arg_len = l->len - n;
+	while (c_r->arg_len > 0 && c_r->arg[c_r->arg_len - 1] == ' ')
+		c_r->arg_len--;
+}
+
+static bool
+is_digit(uint8_t c)
+{
+	return c >= '0' && c <= '9';
+}
+
+int
+smtp_reply(const struct line *l, unsigned *code_r, bool *last_r)
+{
+	const uint8_t *t = l->text;
+
+	if (l->len < 3 || t[0] < '2' || t[0] > '5' || !is_digit(t[1]) ||
+	    !is_digit(t[2]))
+		return -1;
+	if (l->len > 3 && t[3] != ' ' && t[3] != '-')
+		return -1;
+	*code_r = (unsigned)(t[0] - '0') * 100 + (unsigned)(t[1] - '0') * 10 +
+		(unsigned)(t[2] - '0');
+	*last_r = l->len == 3 || t[3] == ' ';
+	return 0;
+}
+
+void
+smtp_enhanced(const struct line *l, char out[12])
+{
+	size_t n = 0;
+	unsigned dots = 0;
+
+	out[0] = '\0';
+	if (l->len < 9)
+		return;
+	const uint8_t *t = l->text + 4;
+	size_t left = l->len - 4;
+	while (n < left && n < 11 && (is_digit(t[n]) || t[n] == '.')) {
+		dots += t[n] == '.';
+		n++;
+	}
+	if (dots != 2 || n < 5 || t[1] != '.' || t[n - 1] == '.' ||
+	    (n < left && t[n] != ' '))
+		return;
+	memcpy(out, t, n);
+	out[n] = '\0';
+}
+
+void
+smtp_note_refusal(struct notes *n, unsigned code, const char *esc)
+{
+	n->code = (uint16_t)code;
+	snprintf(n->esc, sizeof(n->esc), "%s", esc);
+}
+
+void
+smtp_note_helo(struct notes *n, const struct command *c)
+{
+	size_t len = c->arg_len < sizeof(n->helo) ? c->arg_len :
+		sizeof(n->helo);
+
+	memcpy(n->helo, c->arg, len);
+	n->helo_len = (uint8_t)len;
+	if (n->stage < STAGE_EHLO)
+		n->stage = STAGE_EHLO;
+}
+
+bool
+smtp_is_helo_name(const uint8_t *p, size_t n)
+{
+	if (n == 0 || n > 255)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (p[i] <= ' ' || p[i] >= 0x7f)
+			return false;
+	return true;
+}
+
+int
+smtp_chunk_size(const struct command *c, uint64_t *n_r)
+{
+	uint64_t n = 0;
+	size_t i = 0;
+
+	while (i < c->arg_len && i < 18 && is_digit(c->arg[i]))
+		n = n * 10 + (uint64_t)(c->arg[i++] - '0');
+	if (i == 0 || (i < c->arg_len && c->arg[i] != ' '))
+		return -1;
+	*n_r = n;
+	return 0;
+}

@@ -1,0 +1,71 @@
+/*
+ * smtp.h - vocabulary shared by the three SMTP machines (private to them)
+ */
+#ifndef SALLYPORT_SMTP_H
+#define SALLYPORT_SMTP_H
+
+#include "proxyd/proto.h"
+
+enum smtp_verb {
+	VERB_EHLO, VERB_HELO, VERB_MAIL, VERB_RCPT, VERB_DATA, VERB_BDAT,
+	VERB_RSET, VERB_NOOP, VERB_QUIT, VERB_AUTH, VERB_STARTTLS, VERB_VRFY,
+	VERB_EXPN, VERB_HELP, VERB_UNKNOWN
+};
+
+/* Time limits in seconds: RFC 5321 section 4.5.3.2. */
+#define SMTP_WAIT_COMMAND 300	/* 4.5.3.2.7: server waits for a command */
+#define SMTP_WAIT_REPLY 300	/* 4.5.3.2.1-4: greeting, MAIL, RCPT, DATA */
+#define SMTP_WAIT_BLOCK 180	/* 4.5.3.2.5: a block of the payload */
+#define SMTP_WAIT_FINAL 600	/* 4.5.3.2.6: reply to the payload */
+/* Until our answer to the first EHLO; DESIGN.md section 6. */
+#define SMTP_WAIT_UPSTREAM 25
+
+/* Refused commands after which a session ends with 421. */
+#define SMTP_ERRORS_MAX 20
+/* Lines of one reply; Postfix and Exim stay far below. */
+#define SMTP_REPLY_LINES_MAX 512
+
+struct command {
+	enum smtp_verb verb;
+	const uint8_t *text;	/* whole line without terminator */
+	size_t len;
+	const uint8_t *arg;	/* behind the verb and one space; may be empty */
+	size_t arg_len;
+};
+
+/* Always yields a command, VERB_UNKNOWN at worst. */
+void smtp_command(const struct line *l, struct command *c_r);
+
+/* A reply line: code 200..599 and whether it is the last. -1: not a reply. */
+int smtp_reply(const struct line *l, unsigned *code_r, bool *last_r);
+
+/* Enhanced status code (RFC 3463) at the start of a reply's text, or "". */
+void smtp_enhanced(const struct line *l, char out[12]);
+
+/* Remember a refusal we or the server sent. */
+void smtp_note_refusal(struct notes *n, unsigned code, const char *esc);
+
+/* Remember EHLO's or HELO's argument as sent. */
+void smtp_note_helo(struct notes *n, const struct command *c);
+
+/* An EHLO/HELO argument fit to be sent on: a domain or an address literal. */
+bool smtp_is_helo_name(const uint8_t *p, size_t n);
+
+/* "SIZE" of "BDAT n [LAST]"; -1: not a number. */
+int smtp_chunk_size(const struct command *c, uint64_t *n_r);
+
+/* ---- smtp_ehlo.c: the list of extensions, as an allowlist ---- */
+
+/* One line of the server's list (its first line excluded). */
+void ehlo_learn(struct ehlo *e, const struct line *l);
+bool ehlo_has_starttls(const struct ehlo *e);
+
+/* Our answer to EHLO: name, then what the server offers and we carry.
+ * starttls: show STARTTLS (a property of the clear leg, never of the list). */
+void ehlo_print(const struct ehlo *e, const char *name, bool starttls,
+	struct sink *out);
+
+/* Our answer to EHLO in block: nothing a server said. */
+void ehlo_print_block(const char *name, struct sink *out);
+
+#endif

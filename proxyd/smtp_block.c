@@ -1,0 +1,271 @@
+/*
+ * smtp_block.c - port 25 is closed, said so that a person reads it
+ *
+ * Plays a mail server that takes MAIL and refuses every RCPT with the
+ * operator's text, URL and the event's id, and goes on answering until QUIT,
+ * under a limit of commands. Lines whose mail programs left after EHLO are
+ * refused at EHLO instead (context.refuse_at_ehlo; adaptive.h). Never 5xx as a
+ * greeting: Postfix makes that temporary and no bounce is seen. Never 521.
+ * AUTH gets the text as 503, not 535, or mail programs ask for a password.
+ *
+ * There is no upstream. The client controls every line. A body that a client
+ * sends without waiting for 354 arrives here as unknown commands and ends at
+ * the limits.
+ */
+#include <string.h>
+
+#include "proxyd/smtp.h"
+
+/* A client that hammers on after this many commands learns nothing more. */
+#define BLOCK_COMMANDS_MAX 100
+
+/* The refusal, as a multi-line reply with this code. */
+static void
+refuse(struct machine *m, unsigned code, const char *esc, struct sink *out)
+{
+	const struct block_conf *b = m->context->block;
+
+	for (size_t i = 0; i < b->ntext; i++)
+		sink_text(out, "%u-%s %s\r\n", code, esc, b->text[i]);
+	if (b->url != NULL)
+		sink_text(out, "%u %s See %s (ref %s)\r\n", code, esc, b->url,
+			m->context->id);
+	else
+		sink_text(out, "%u %s (ref %s)\r\n", code, esc,
+			m->context->id);
+	smtp_note_refusal(&m->notes, code, esc);
+	m->reason = REASON_POLICY;
+}
+
+static enum act
+block_greet(struct machine *m, struct sink out[2])
+{
+	sink_text(&out[CLIENT], "220 %s ESMTP\r\n", m->context->gateway);
+	m->u.smtp.state = SMTP_BLOCKED;
+	m->expect[CLIENT] = EXPECT_LINE;
+	m->notes.stage = STAGE_GREETING;
+	return ACT_NONE;
+}
+
+static void
+block_hello(struct machine *m, const struct command *c, struct sink *out)
+{
+	const struct block_conf *b = m->context->block;
+
+	smtp_note_helo(&m->notes, c);
+	if (m->context->refuse_at_ehlo) {
+		refuse(m, b->code, b->esc, out);
+		return;
+	}
+	m->u.smtp.is_ehlo = true;
+	m->u.smtp.has_mail = false;
+	if (c->verb == VERB_EHLO)
+		ehlo_print_block(m->context->gateway, out);
+	else
+		sink_text(out, "250 %s\r\n", m->context->gateway);
+}
+
+/* Everything that needs an EHLO which was not refused. */
+static void
+block_mail(struct machine *m, const struct command *c, struct sink *out)
+{
+	const struct block_conf *b = m->context->block;
+	struct smtp *s = &m->u.smtp;
+
+	if (m->context->refuse_at_ehlo) {
+		refuse(m, b->code, b->esc, out);
+		s->errors++;
+	} else if (!s->is_ehlo) {
+		sink_text(out, "503 5.5.1 Say EHLO first\r\n");
+		s->errors++;
+	} else if (c->verb == VERB_MAIL) {
+		if (s->has_mail) {
+			sink_text(out, "503 5.5.1 Nested MAIL\r\n");
+			s->errors++;
+			return;
+		}
+		s->has_mail = true;
+		m->notes.stage = STAGE_MAIL;
+		sink_text(out, "250 2.1.0 Ok\r\n");
+	} else if (!s->has_mail) {
+		sink_text(out, "503 5.5.1 Say MAIL first\r\n");
+		s->errors++;
+	} else {
+		m->notes.stage = STAGE_RCPT_TO;
+		m->notes.rcpts++;
+		refuse(m, b->code, b->esc, out);
+	}
+}
+
+static void
+block_other(struct machine *m, const struct command *c, struct sink *out)
+{
+	struct smtp *s = &m->u.smtp;
+
+	switch (c->verb) {
+	case VERB_RSET:
+		s->has_mail = false;
+		sink_text(out, "250 2.0.0 Ok\r\n");
+		break;
+	case VERB_NOOP:
+		sink_text(out, "250 2.0.0 Ok\r\n");
+		break;
+	case VERB_VRFY:
+	case VERB_HELP:
+		sink_text(out, "252 2.0.0 Outbound port 25 is closed here\r\n");
+		break;
+	case VERB_AUTH:
+		refuse(m, 503, "5.5.1", out);
+		s->errors++;
+		break;
+	case VERB_STARTTLS:
+		refuse(m, 502, "5.5.1", out);
+		s->errors++;
+		break;
+	case VERB_DATA:
+		sink_text(out, "503 5.5.1 No valid recipients\r\n");
+		s->errors++;
+		break;
+	default:
+		sink_text(out, "500 5.5.2 Command not recognized\r\n");
+		s->errors++;
+		break;
+	}
+}
+
+/* A chunk is eaten whatever we think of it; its reply comes behind it. */
+static enum act
+block_bdat(struct machine *m, const struct command *c, struct sink *out)
+{
+	uint64_t n;
+
+	if (smtp_chunk_size(c, &n) == -1) {
+		sink_text(out, "501 5.5.4 BDAT wants a size\r\n");
+		m->u.smtp.errors++;
+		return ACT_NONE;
+	}
+	m->u.smtp.errors++;
+	if (n == 0) {
+		sink_text(out, "503 5.5.1 No valid recipients\r\n");
+		return ACT_NONE;
+	}
+	m->counted = n;
+	m->expect[CLIENT] = EXPECT_COUNTED;
+	return ACT_NONE;
+}
+
+static enum act
+block_data(struct machine *m, const uint8_t *p, size_t n, size_t *used_r,
+	struct sink out[2])
+{
+	(void)p;
+	*used_r = n < m->counted ? n : (size_t)m->counted;
+	m->counted -= *used_r;
+	if (m->counted == 0) {
+		sink_text(&out[CLIENT], "503 5.5.1 No valid recipients\r\n");
+		m->expect[CLIENT] = EXPECT_LINE;
+	}
+	return ACT_NONE;
+}
+
+/* Not SMTP at all: a TLS hello, or HTTP. Recognised by its first bytes. */
+static bool
+is_foreign(const struct line *l)
+{
+	static const char *const http[] = { "GET ", "POST ", "HEAD ",
+		"CONNECT ", "OPTIONS " };
+
+	if (l->len > 0 && l->text[0] == 0x16)
+		return true;
+	for (size_t i = 0; i < sizeof(http) / sizeof(http[0]); i++)
+		if (l->len >= strlen(http[i]) &&
+		    memcmp(l->text, http[i], strlen(http[i])) == 0)
+			return true;
+	return false;
+}
+
+static enum act
+block_close(struct machine *m, enum reason why, const char *text,
+	struct sink *out)
+{
+	sink_text(out, "421 4.7.0 %s %s (ref %s)\r\n", m->context->gateway,
+		text, m->context->id);
+	m->reason = why;
+	return ACT_CLOSE;
+}
+
+static enum act
+block_line(struct machine *m, enum side from, const struct line *l,
+	struct sink out[2])
+{
+	struct smtp *s = &m->u.smtp;
+	struct sink *to = &out[CLIENT];
+	struct command c;
+
+	(void)from;
+	if (is_foreign(l)) {
+		notes_detail(&m->notes, l->text, l->len < 16 ? l->len : 16);
+		return block_close(m, REASON_CLIENT_PROTOCOL,
+			"This is not SMTP", to);
+	}
+	if (l->flags & LINE_NUL)
+		return block_close(m, REASON_NUL_BYTE, "NUL byte in a command",
+			to);
+	smtp_command(l, &c);
+	if (c.verb == VERB_QUIT) {
+		sink_text(to, "221 2.0.0 Bye\r\n");
+		if (m->reason == REASON_NONE)
+			m->reason = REASON_DONE;
+		return ACT_CLOSE;
+	}
+	if (++s->commands > BLOCK_COMMANDS_MAX || s->errors >= SMTP_ERRORS_MAX)
+		return block_close(m, REASON_TOO_MANY_ERRORS,
+			"Too many commands", to);
+	switch (c.verb) {
+	case VERB_EHLO:
+	case VERB_HELO:
+		block_hello(m, &c, to);
+		break;
+	case VERB_MAIL:
+	case VERB_RCPT:
+		block_mail(m, &c, to);
+		break;
+	case VERB_BDAT:
+		return block_bdat(m, &c, to);
+	default:
+		block_other(m, &c, to);
+		break;
+	}
+	return ACT_NONE;
+}
+
+static void
+block_farewell(struct machine *m, enum reason why, const char *detail,
+	struct sink out[2])
+{
+	const char *text = why == REASON_CLIENT_TIMEOUT ? "Timeout" :
+		why == REASON_LINE_TOO_LONG ? "Line too long" :
+		why == REASON_TIME_LIMIT ? "Time limit" :
+		why == REASON_MAX_PER_LINE ? "Too many connections from your line" :
+		"Try again later";
+
+	(void)detail;
+	block_close(m, why, text, &out[CLIENT]);
+}
+
+static const struct machine_ops block_ops = {
+	.kind = EVENT_BLOCK,
+	.greet = block_greet,
+	.line = block_line,
+	.data = block_data,
+	.farewell = block_farewell,
+};
+
+void
+smtp_block_init(struct machine *m, const struct context *context)
+{
+	memset(m, 0, sizeof(*m));
+	m->ops = &block_ops;
+	m->context = context;
+	m->client_wait = SMTP_WAIT_COMMAND;
+}

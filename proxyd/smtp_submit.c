@@ -1,0 +1,588 @@
+/*
+ * smtp_submit.c - an old mail program's session, carried to submission
+ *
+ * Greets by itself, dials at the first EHLO, speaks STARTTLS where the server
+ * wants it, shows the server's list as edited by smtp_ehlo.c and then passes
+ * commands one at a time, each behind the reply to the one before (lockstep):
+ * every command has exactly one reply, in order, ours included. Pipelined
+ * commands simply wait in the session's buffer.
+ *
+ * What must hold: no MAIL before 235, whatever the server would allow; only
+ * verbs of our table reach the server, since it may trust our address (TRAPS
+ * 46); nothing learned before TLS survives it; the payload is cleaned by
+ * frame.c; a message is acknowledged only by the server. Client and server are
+ * both hostile; a reply that is none ends the session with 421.
+ */
+#include <string.h>
+
+#include "proxyd/sasl.h"
+#include "proxyd/smtp.h"
+
+/* RFC 5321 allows 512, extensions add to MAIL and RCPT; AUTH is longer. */
+#define COMMAND_MAX 2048
+
+static enum act
+fail(struct machine *m, enum reason why, const struct line *l)
+{
+	if (l != NULL)
+		notes_detail(&m->notes, l->text, l->len);
+	m->reason = why;
+	return ACT_FAIL;
+}
+
+/* The client's turn, and only complete commands from it. */
+static void
+become_ready(struct machine *m)
+{
+	m->u.smtp.state = SMTP_READY;
+	m->u.smtp.first_seen = false;
+	m->expect[CLIENT] = EXPECT_LINE;
+	m->expect[SERVER] = EXPECT_LINE;
+	m->client_wait = SMTP_WAIT_COMMAND;
+	m->dialling = false;
+}
+
+/* The server's turn; the client's further bytes stay where they are. */
+static void
+await_server(struct machine *m, enum smtp_state state, unsigned wait)
+{
+	m->u.smtp.state = state;
+	m->u.smtp.first_seen = false;
+	m->u.smtp.replies = 0;
+	m->expect[CLIENT] = EXPECT_NONE;
+	m->expect[SERVER] = EXPECT_LINE;
+	m->server_wait = wait;
+}
+
+static void
+send_line(struct sink *to, const uint8_t *p, size_t n)
+{
+	sink_bytes(to, p, n);
+	sink_bytes(to, "\r\n", 2);
+}
+
+static enum act
+submit_greet(struct machine *m, struct sink out[2])
+{
+	sink_text(&out[CLIENT], "220 %s ESMTP\r\n", m->context->server->name);
+	m->u.smtp.state = SMTP_GREET;
+	m->expect[CLIENT] = EXPECT_LINE;
+	m->notes.stage = STAGE_GREETING;
+	return ACT_NONE;
+}
+
+/* ---- upstream: from the connection to the server's list ---- */
+
+static enum act
+dial(struct machine *m, struct endpoint to, bool tunnel)
+{
+	m->dial = to;
+	m->u.smtp.tunnel = tunnel;
+	m->u.smtp.in_tls = false;
+	m->dialling = true;
+	m->expect[CLIENT] = EXPECT_NONE;
+	m->expect[SERVER] = EXPECT_NONE;
+	m->server_wait = SMTP_WAIT_UPSTREAM;
+	return ACT_DIAL;
+}
+
+static void
+send_ehlo(struct machine *m, struct sink out[2])
+{
+	struct smtp *s = &m->u.smtp;
+
+	memset(&s->ehlo, 0, sizeof(s->ehlo));
+	sink_text(&out[SERVER], "EHLO %.*s\r\n", (int)s->argument_len,
+		s->argument);
+	await_server(m, SMTP_U_EHLO, SMTP_WAIT_REPLY);
+}
+
+static enum act
+submit_upstream(struct machine *m, struct sink out[2])
+{
+	struct smtp *s = &m->u.smtp;
+
+	if (s->state == SMTP_U_STARTTLS) {	/* TLS stands on this connection */
+		s->in_tls = true;
+		send_ehlo(m, out);
+		return ACT_NONE;
+	}
+	s->in_tls = m->dial.mode == TLS_IMPLICIT;
+	await_server(m, SMTP_U_GREETING, SMTP_WAIT_REPLY);
+	return ACT_NONE;
+}
+
+static enum act
+upstream_greeting(struct machine *m, const struct line *l, unsigned code,
+	struct sink out[2])
+{
+	if (code != 220)
+		return fail(m, REASON_SERVER_GREETING, l);
+	if (m->u.smtp.in_tls) {
+		send_ehlo(m, out);
+		return ACT_NONE;
+	}
+	memset(&m->u.smtp.ehlo, 0, sizeof(m->u.smtp.ehlo));
+	sink_text(&out[SERVER], "EHLO %s\r\n", m->context->gateway);
+	await_server(m, SMTP_U_EHLO_CLEAR, SMTP_WAIT_REPLY);
+	return ACT_NONE;
+}
+
+static enum act
+upstream_clear_list(struct machine *m, const struct line *l, unsigned code,
+	struct sink out[2])
+{
+	if (code != 250 || !ehlo_has_starttls(&m->u.smtp.ehlo))
+		return fail(m, REASON_NO_STARTTLS, l);
+	sink_text(&out[SERVER], "STARTTLS\r\n");
+	await_server(m, SMTP_U_STARTTLS, SMTP_WAIT_REPLY);
+	return ACT_NONE;
+}
+
+static enum act
+upstream_starttls(struct machine *m, const struct line *l, unsigned code,
+	struct sink out[2])
+{
+	if (code != 220)
+		return fail(m, REASON_NO_STARTTLS, l);
+	if (!m->u.smtp.tunnel)
+		return ACT_TLS;
+	sink_text(&out[CLIENT], "220 2.0.0 Ready to start TLS\r\n");
+	m->u.smtp.state = SMTP_OPAQUE;
+	m->dialling = false;
+	return ACT_TUNNEL;
+}
+
+static enum act
+upstream_list(struct machine *m, const struct line *l, unsigned code,
+	struct sink out[2])
+{
+	const struct server_conf *server = m->context->server;
+	struct smtp *s = &m->u.smtp;
+
+	if (code != 250)
+		return fail(m, REASON_SERVER_GREETING, l);
+	if (s->is_ehlo)
+		ehlo_print(&s->ehlo, server->name,
+			server->starttls != 0 && !s->has_auth, &out[CLIENT]);
+	else
+		sink_text(&out[CLIENT], "250 %s\r\n", server->name);
+	s->has_mail = false;
+	become_ready(m);
+	return ACT_NONE;
+}
+
+/* ---- the client's commands ---- */
+
+static enum act
+submit_hello(struct machine *m, const struct command *c, struct sink out[2])
+{
+	struct smtp *s = &m->u.smtp;
+
+	if (!smtp_is_helo_name(c->arg, c->arg_len)) {
+		sink_text(&out[CLIENT],
+			"501 5.5.4 EHLO wants a name or an address literal\r\n");
+		s->errors++;
+		return ACT_NONE;
+	}
+	smtp_note_helo(&m->notes, c);
+	s->is_ehlo = c->verb == VERB_EHLO;
+	memcpy(s->argument, c->arg, c->arg_len);
+	s->argument_len = c->arg_len;
+	if (s->state == SMTP_GREET)
+		return dial(m, m->context->server->submission, false);
+	send_ehlo(m, out);
+	return ACT_NONE;
+}
+
+static enum act
+submit_starttls(struct machine *m, const struct command *c, struct sink *to)
+{
+	const struct server_conf *server = m->context->server;
+	struct endpoint plain = { TLS_NONE, server->starttls };
+
+	if (server->starttls == 0) {
+		sink_text(to, "502 5.5.1 STARTTLS is not offered\r\n");
+	} else if (m->u.smtp.has_auth || c->arg_len != 0) {
+		sink_text(to, "503 5.5.1 STARTTLS is not possible here\r\n");
+	} else {
+		return dial(m, plain, true);
+	}
+	m->u.smtp.errors++;
+	return ACT_NONE;
+}
+
+static enum act
+submit_auth(struct machine *m, const struct command *c, struct sink out[2])
+{
+	size_t n = 0;
+
+	while (n < c->arg_len && c->arg[n] != ' ')
+		n++;
+	if (m->u.smtp.has_auth) {
+		sink_text(&out[CLIENT], "503 5.5.1 Already authenticated\r\n");
+	} else if ((sasl_mechanism(c->arg, n) & m->u.smtp.ehlo.mechs) == 0) {
+		sink_text(&out[CLIENT],
+			"504 5.5.4 Mechanism is not offered here\r\n");
+	} else {
+		m->notes.stage = STAGE_AUTH;
+		send_line(&out[SERVER], c->text, c->len);
+		await_server(m, SMTP_AUTH_SERVER, SMTP_WAIT_REPLY);
+		return ACT_NONE;
+	}
+	m->u.smtp.errors++;
+	return ACT_NONE;
+}
+
+static enum act
+submit_bdat(struct machine *m, const struct command *c, struct sink *to)
+{
+	uint64_t n;
+
+	m->u.smtp.errors++;
+	if (smtp_chunk_size(c, &n) == -1 || n == 0) {
+		sink_text(to, "502 5.5.1 BDAT is not offered\r\n");
+		return ACT_NONE;
+	}
+	m->counted = n;	/* eaten, then refused: data() */
+	m->expect[CLIENT] = EXPECT_COUNTED;
+	return ACT_NONE;
+}
+
+/* Commands that go to the server once there is one. */
+static enum act
+submit_forward(struct machine *m, const struct command *c, struct sink out[2])
+{
+	struct smtp *s = &m->u.smtp;
+	bool free_verb = c->verb == VERB_NOOP || c->verb == VERB_RSET ||
+		c->verb == VERB_QUIT || c->verb == VERB_HELP;
+
+	if (!free_verb && !s->has_auth) {
+		sink_text(&out[CLIENT], "530 5.7.0 Authentication required; "
+			"set user name and password for outgoing mail "
+			"(ref %s)\r\n", m->context->id);
+		smtp_note_refusal(&m->notes, 530, "5.7.0");
+		s->errors++;
+		return ACT_NONE;
+	}
+	if (c->verb == VERB_MAIL)
+		m->notes.stage = STAGE_MAIL;
+	if (c->verb == VERB_RCPT) {
+		m->notes.stage = STAGE_RCPT_TO;
+		m->notes.rcpts++;
+	}
+	s->verb = (uint8_t)c->verb;
+	send_line(&out[SERVER], c->text, c->len);
+	await_server(m, SMTP_REPLY, SMTP_WAIT_REPLY);
+	return ACT_NONE;
+}
+
+/* Before the first EHLO there is no server: NOOP, RSET and QUIT are ours. */
+static enum act
+submit_alone(struct machine *m, const struct command *c, struct sink out[2])
+{
+	switch (c->verb) {
+	case VERB_NOOP:
+	case VERB_RSET:
+		sink_text(&out[CLIENT], "250 2.0.0 Ok\r\n");
+		return ACT_NONE;
+	case VERB_QUIT:
+		sink_text(&out[CLIENT], "221 2.0.0 Bye\r\n");
+		m->reason = REASON_DONE;
+		return ACT_CLOSE;
+	case VERB_MAIL:
+		return submit_forward(m, c, out);	/* our 530 */
+	default:
+		sink_text(&out[CLIENT], "503 5.5.1 Say EHLO first\r\n");
+		m->u.smtp.errors++;
+		return ACT_NONE;
+	}
+}
+
+static enum act
+submit_command(struct machine *m, const struct line *l, struct sink out[2])
+{
+	struct smtp *s = &m->u.smtp;
+	struct command c;
+
+	smtp_command(l, &c);
+	if (s->errors >= SMTP_ERRORS_MAX)
+		return fail(m, REASON_TOO_MANY_ERRORS, NULL);
+	if ((l->flags & LINE_BARE_CR) ||
+	    (l->len > COMMAND_MAX && c.verb != VERB_AUTH)) {
+		sink_text(&out[CLIENT], "500 5.5.2 Line not understood\r\n");
+		s->errors++;
+		return ACT_NONE;
+	}
+	switch (c.verb) {
+	case VERB_EHLO:
+	case VERB_HELO:
+		return submit_hello(m, &c, out);
+	case VERB_BDAT:
+		return submit_bdat(m, &c, &out[CLIENT]);
+	case VERB_UNKNOWN:
+		sink_text(&out[CLIENT], "502 5.5.1 Command not implemented\r\n");
+		s->errors++;
+		return ACT_NONE;
+	default:
+		break;
+	}
+	if (s->state == SMTP_GREET)
+		return submit_alone(m, &c, out);
+	if (c.verb == VERB_STARTTLS)
+		return submit_starttls(m, &c, &out[CLIENT]);
+	if (c.verb == VERB_AUTH)
+		return submit_auth(m, &c, out);
+	return submit_forward(m, &c, out);
+}
+
+static enum act
+submit_client_line(struct machine *m, const struct line *l, struct sink out[2])
+{
+	if (l->flags & LINE_NUL)
+		return fail(m, REASON_NUL_BYTE, NULL);
+	if (m->u.smtp.state == SMTP_AUTH_CLIENT) {
+		if (l->flags & LINE_BARE_CR)
+			return fail(m, REASON_CLIENT_PROTOCOL, NULL);
+		send_line(&out[SERVER], l->text, l->len);
+		await_server(m, SMTP_AUTH_SERVER, SMTP_WAIT_REPLY);
+		return ACT_NONE;
+	}
+	return submit_command(m, l, out);
+}
+
+/* ---- the server's replies ---- */
+
+static void
+note_reply(struct machine *m, const struct line *l, unsigned code)
+{
+	char esc[12];
+
+	if (code < 400)
+		return;
+	smtp_enhanced(l, esc);
+	smtp_note_refusal(&m->notes, code, esc);
+}
+
+static enum act
+reply_ended(struct machine *m, unsigned code)
+{
+	struct smtp *s = &m->u.smtp;
+
+	if (code == 421 || s->verb == VERB_QUIT) {
+		m->reason = code == 421 ? REASON_SERVER_EOF : REASON_DONE;
+		return ACT_CLOSE;
+	}
+	if (s->verb == VERB_DATA && code == 354) {
+		s->state = SMTP_DATA;
+		payload_start(&s->payload);
+		m->notes.stage = STAGE_DATA;
+		m->expect[CLIENT] = EXPECT_DATA;
+		m->expect[SERVER] = EXPECT_NONE;
+		m->client_wait = SMTP_WAIT_BLOCK;
+		return ACT_NONE;
+	}
+	become_ready(m);
+	return ACT_NONE;
+}
+
+/* A line of a reply that belongs to the client. */
+static enum act
+pass_reply(struct machine *m, const struct line *l, unsigned code, bool last,
+	struct sink out[2])
+{
+	struct smtp *s = &m->u.smtp;
+
+	send_line(&out[CLIENT], l->text, l->len);
+	if (!last)
+		return ACT_NONE;
+	note_reply(m, l, code);
+	if (s->state == SMTP_AUTH_SERVER) {
+		if (code == 334) {
+			s->state = SMTP_AUTH_CLIENT;
+			m->expect[CLIENT] = EXPECT_LINE;
+			m->client_wait = SMTP_WAIT_COMMAND;
+			return ACT_NONE;
+		}
+		s->verb = VERB_AUTH;
+		s->has_auth = code == 235;
+	} else if (s->state == SMTP_FINAL) {
+		s->verb = VERB_UNKNOWN;
+		m->notes.messages += code >= 200 && code < 300;
+	} else if (s->state == SMTP_READY) {
+		/* Nobody asked: only a goodbye makes sense. */
+		if (code != 421)
+			return fail(m, REASON_SERVER_PROTOCOL, l);
+		s->verb = VERB_UNKNOWN;
+	}
+	return reply_ended(m, code);
+}
+
+static enum act
+submit_server_line(struct machine *m, const struct line *l, struct sink out[2])
+{
+	struct smtp *s = &m->u.smtp;
+	unsigned code;
+	bool last;
+
+	if (smtp_reply(l, &code, &last) == -1 ||
+	    (l->flags & (LINE_NUL | LINE_BARE_CR)) ||
+	    ++s->replies > SMTP_REPLY_LINES_MAX)
+		return fail(m, REASON_SERVER_PROTOCOL, l);
+	if (s->state == SMTP_U_EHLO || s->state == SMTP_U_EHLO_CLEAR) {
+		if (s->first_seen)
+			ehlo_learn(&s->ehlo, l);
+		s->first_seen = true;
+	}
+	switch (s->state) {
+	case SMTP_U_GREETING:
+		return last ? upstream_greeting(m, l, code, out) : ACT_NONE;
+	case SMTP_U_EHLO_CLEAR:
+		return last ? upstream_clear_list(m, l, code, out) : ACT_NONE;
+	case SMTP_U_STARTTLS:
+		return last ? upstream_starttls(m, l, code, out) : ACT_NONE;
+	case SMTP_U_EHLO:
+		return last ? upstream_list(m, l, code, out) : ACT_NONE;
+	default:
+		return pass_reply(m, l, code, last, out);
+	}
+}
+
+static enum act
+submit_line(struct machine *m, enum side from, const struct line *l,
+	struct sink out[2])
+{
+	return from == CLIENT ? submit_client_line(m, l, out) :
+		submit_server_line(m, l, out);
+}
+
+/* ---- the payload ---- */
+
+static enum act
+skip_payload(struct machine *m, const uint8_t *p, size_t n, size_t *used_r,
+	struct sink out[2])
+{
+	bool end;
+
+	*used_r = frame_dotted(&m->u.smtp.payload.state, p, n, &end);
+	if (!end)
+		return ACT_NONE;
+	sink_text(&out[CLIENT],
+		"554 5.6.0 The message holds a NUL byte; not sent (ref %s)\r\n",
+		m->context->id);
+	smtp_note_refusal(&m->notes, 554, "5.6.0");
+	m->reason = REASON_NUL_BYTE;
+	return ACT_CLOSE;
+}
+
+static enum act
+carry_payload(struct machine *m, const uint8_t *p, size_t n, size_t *used_r,
+	struct sink out[2])
+{
+	struct sink *to = &out[SERVER];
+	size_t room = (to->cap - to->len - 8) / 2;
+	enum payload_status status;
+	size_t written;
+
+	status = payload_clean(&m->u.smtp.payload, p, n < room ? n : room,
+		to->p + to->len, used_r, &written);
+	to->len += written;
+	if (status == PAYLOAD_NUL) {
+		/* Never finish what the server has begun to read. */
+		to->len = 0;
+		m->u.smtp.state = SMTP_SKIP;
+		return ACT_HANGUP;
+	}
+	if (status == PAYLOAD_END)
+		await_server(m, SMTP_FINAL, SMTP_WAIT_FINAL);
+	return ACT_NONE;
+}
+
+static enum act
+submit_data(struct machine *m, const uint8_t *p, size_t n, size_t *used_r,
+	struct sink out[2])
+{
+	if (m->u.smtp.state == SMTP_DATA)
+		return carry_payload(m, p, n, used_r, out);
+	if (m->u.smtp.state == SMTP_SKIP)
+		return skip_payload(m, p, n, used_r, out);
+	*used_r = n < m->counted ? n : (size_t)m->counted;
+	m->counted -= *used_r;
+	if (m->counted == 0) {
+		sink_text(&out[CLIENT], "502 5.5.1 BDAT is not offered\r\n");
+		m->expect[CLIENT] = EXPECT_LINE;
+	}
+	return ACT_NONE;
+}
+
+/* ---- the end before its time ---- */
+
+static const struct {
+	enum reason reason;
+	const char *code, *words;
+} farewell_table[] = {
+	{ REASON_CONNECT_FAILED, "421 4.4.1", "cannot be reached" },
+	{ REASON_CONNECT_TIMEOUT, "421 4.4.1", "does not answer" },
+	{ REASON_FORBIDDEN, "421 4.4.1", "is not a permitted destination" },
+	{ REASON_NO_SOCKET, "421 4.3.2", "cannot be dialled just now" },
+	{ REASON_TLS_FAILED, "421 4.7.5", "TLS failed" },
+	{ REASON_TLS_TIMEOUT, "421 4.7.5", "TLS handshake timed out" },
+	{ REASON_TLS_INJECTION, "421 4.7.5", "bytes stood behind STARTTLS" },
+	{ REASON_CERTIFICATE, "421 4.7.5", "certificate not accepted" },
+	{ REASON_NO_STARTTLS, "421 4.7.5", "does not offer STARTTLS" },
+	{ REASON_SERVER_GREETING, "421 4.3.2", "refuses service" },
+	{ REASON_SERVER_PROTOCOL, "421 4.3.0", "sent a reply that is none" },
+	{ REASON_SERVER_EOF, "421 4.4.2", "closed the connection" },
+	{ REASON_SERVER_RESET, "421 4.4.2", "closed the connection" },
+	{ REASON_SERVER_TIMEOUT, "421 4.4.2", "is silent" },
+	{ REASON_CLIENT_TIMEOUT, "421 4.4.2", "waited too long for you" },
+	{ REASON_LINE_TOO_LONG, "500 5.5.2", "line too long" },
+	{ REASON_NUL_BYTE, "500 5.5.2", "NUL byte in a command" },
+	{ REASON_CLIENT_PROTOCOL, "500 5.5.2", "command not understood" },
+	{ REASON_TOO_MANY_ERRORS, "421 4.7.0", "too many refused commands" },
+	{ REASON_MAX_PER_LINE, "421 4.7.0",
+		"too many connections from your line" },
+};
+
+static void
+submit_farewell(struct machine *m, enum reason why, const char *detail,
+	struct sink out[2])
+{
+	const char *code = "421 4.3.2", *words = "try again later";
+
+	m->reason = why;
+	for (size_t i = 0; i < sizeof(farewell_table) /
+		sizeof(farewell_table[0]); i++)
+		if (farewell_table[i].reason == why) {
+			code = farewell_table[i].code;
+			words = farewell_table[i].words;
+		}
+	/* The payload is over at the server, its fate unknown: the client must
+	 * keep the message. */
+	if (m->u.smtp.state == SMTP_FINAL)
+		code = "451 4.4.2";
+	sink_text(&out[CLIENT], "%s %s: %s%s%.160s (ref %s)\r\n", code,
+		m->context->server->name, words,
+		detail[0] != '\0' ? ": " : "", detail, m->context->id);
+	smtp_note_refusal(&m->notes, (unsigned)(code[0] - '0') * 100 +
+		(unsigned)(code[1] - '0') * 10 + (unsigned)(code[2] - '0'),
+		code + 4);
+}
+
+static const struct machine_ops submit_ops = {
+	.kind = EVENT_SUBMIT,
+	.greet = submit_greet,
+	.line = submit_line,
+	.data = submit_data,
+	.upstream = submit_upstream,
+	.farewell = submit_farewell,
+};
+
+void
+smtp_submit_init(struct machine *m, const struct context *context)
+{
+	memset(m, 0, sizeof(*m));
+	m->ops = &submit_ops;
+	m->context = context;
+	m->client_wait = SMTP_WAIT_COMMAND;
+}

@@ -1,0 +1,282 @@
+/*
+ * tls.c - TLS towards mail servers: verified by name, resumed by ticket
+ *
+ * A TLS 1.3 session is spent by one handshake (OpenSSL 3.0), so tickets wait in
+ * a FIFO per server name, address and port; the last one is duplicated before
+ * use, never given away. OpenSSL lets an unverified session resume under
+ * VERIFY_PEER, which is why the key carries the name, why only verified
+ * sessions are stored, and why the certificate in a resumed session is checked
+ * for name and dates again. SSL_free without a shutdown state would kill the
+ * ticket it has just stored: tls_close sets it.
+ *
+ * The server controls the certificate chain and the tickets; the client
+ * controls nothing here.
+ */
+#include "proxyd/tls.h"
+
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "lib/log.h"
+
+/* PERFORMANCE.md: a FIFO of up to 256 single-use sessions per server. */
+#define TICKETS_MAX 256
+/* DESIGN.md section 8: a ticket is used within 24 hours. */
+#define TICKET_SECONDS (24 * 3600)
+/* Server and address pairs remembered. */
+#define STORES_MAX 1024
+
+struct store {
+	unsigned server;
+	struct addr to;
+	unsigned first, n;
+	SSL_SESSION *ticket[TICKETS_MAX];
+};
+
+struct tls {
+	SSL_CTX *ctx;
+	struct store *store[STORES_MAX];
+};
+
+static int ex_store = -1;	/* SSL -> struct store, for new tickets */
+
+static struct store *
+store_find(struct tls *t, unsigned server, const struct addr *to)
+{
+	/* Any spread will do: few servers, and no outsider chooses them. */
+	unsigned h = server * 31u + to->port;
+
+	for (int i = 0; i < 16; i++)
+		h = h * 33u + to->ip[i];
+	for (unsigned i = 0; i < 8; i++) {
+		struct store **s = &t->store[(h + i) % STORES_MAX];
+
+		if (*s == NULL) {
+			*s = calloc(1, sizeof(**s));
+			if (*s != NULL) {
+				(*s)->server = server;
+				(*s)->to = *to;
+			}
+			return *s;
+		}
+		if ((*s)->server == server && (*s)->to.port == to->port &&
+		    addr_same_host(&(*s)->to, to))
+			return *s;
+	}
+	/* A full neighbourhood: this server goes without resumption. */
+	return NULL;
+}
+
+static void
+store_push(struct store *s, SSL_SESSION *ticket)
+{
+	if (s->n == TICKETS_MAX) {
+		SSL_SESSION_free(s->ticket[s->first]);
+		s->first = (s->first + 1) % TICKETS_MAX;
+		s->n--;
+	}
+	s->ticket[(s->first + s->n) % TICKETS_MAX] = ticket;
+	s->n++;
+}
+
+static bool
+is_fresh(const SSL_SESSION *ticket)
+{
+	long age = (long)time(NULL) - SSL_SESSION_get_time(ticket);
+	long limit = SSL_SESSION_get_timeout(ticket);
+
+	return age >= 0 && age < limit && age < TICKET_SECONDS;
+}
+
+/* The oldest usable ticket, now the caller's; NULL: none. The last one stays
+ * and a copy of it is given away. */
+static SSL_SESSION *
+store_pop(struct store *s)
+{
+	while (s->n > 0) {
+		SSL_SESSION *ticket = s->ticket[s->first];
+		bool fresh = is_fresh(ticket);
+
+		if (fresh && s->n == 1)
+			return SSL_SESSION_dup(ticket);
+		s->first = (s->first + 1) % TICKETS_MAX;
+		s->n--;
+		if (fresh)
+			return ticket;
+		SSL_SESSION_free(ticket);
+	}
+	return NULL;
+}
+
+static int
+on_new_ticket(SSL *ssl, SSL_SESSION *ticket)
+{
+	struct store *s = SSL_get_ex_data(ssl, ex_store);
+
+	if (s == NULL || SSL_get_verify_result(ssl) != X509_V_OK ||
+	    !SSL_SESSION_is_resumable(ticket))
+		return 0;
+	store_push(s, ticket);
+	return 1;	/* the reference is ours */
+}
+
+static bool
+load_trust(SSL_CTX *ctx, const char *trust)
+{
+	char words[256];
+
+	if (SSL_CTX_load_verify_file(ctx, trust) == 1)
+		return true;
+	ERR_error_string_n(ERR_get_error(), words, sizeof(words));
+	log_error("cannot load trusted certificates from %s: %s", trust, words);
+	return false;
+}
+
+struct tls *
+tls_new(const char *trust, unsigned min_version)
+{
+	struct tls *t = calloc(1, sizeof(*t));
+
+	if (t == NULL)
+		return NULL;
+	if (ex_store == -1)
+		ex_store = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+	t->ctx = SSL_CTX_new(TLS_client_method());
+	if (t->ctx == NULL || ex_store == -1 || !load_trust(t->ctx, trust))
+		goto fail;
+	SSL_CTX_set_min_proto_version(t->ctx, (int)min_version);
+	SSL_CTX_set_verify(t->ctx, SSL_VERIFY_PEER, NULL);
+	SSL_CTX_set_mode(t->ctx, SSL_MODE_RELEASE_BUFFERS |
+		SSL_MODE_ENABLE_PARTIAL_WRITE |
+		SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	SSL_CTX_set_options(t->ctx, SSL_OP_NO_RENEGOTIATION |
+		SSL_OP_NO_COMPRESSION);
+	/* Cheapest first; both ends of PERFORMANCE.md's table used it. */
+	SSL_CTX_set_ciphersuites(t->ctx, "TLS_AES_128_GCM_SHA256:"
+		"TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256");
+	SSL_CTX_set1_groups_list(t->ctx, "X25519:P-256:P-384");
+	SSL_CTX_set_session_cache_mode(t->ctx, SSL_SESS_CACHE_CLIENT |
+		SSL_SESS_CACHE_NO_INTERNAL);
+	SSL_CTX_sess_set_new_cb(t->ctx, on_new_ticket);
+	return t;
+fail:
+	tls_free(&t);
+	return NULL;
+}
+
+void
+tls_free(struct tls **t)
+{
+	if (*t == NULL)
+		return;
+	for (unsigned i = 0; i < STORES_MAX; i++) {
+		struct store *s = (*t)->store[i];
+
+		for (unsigned j = 0; s != NULL && j < s->n; j++)
+			SSL_SESSION_free(
+				s->ticket[(s->first + j) % TICKETS_MAX]);
+		free(s);
+	}
+	SSL_CTX_free((*t)->ctx);
+	free(*t);
+	*t = NULL;
+}
+
+SSL *
+tls_open(struct tls *t, const char *name, unsigned server,
+	const struct addr *to, BIO *bio)
+{
+	struct store *s = store_find(t, server, to);
+	SSL_SESSION *ticket = s != NULL ? store_pop(s) : NULL;
+	SSL *ssl = SSL_new(t->ctx);
+
+	if (ssl == NULL || SSL_set_tlsext_host_name(ssl, name) != 1 ||
+	    SSL_set1_host(ssl, name) != 1) {
+		SSL_free(ssl);
+		SSL_SESSION_free(ticket);
+		BIO_free(bio);
+		return NULL;
+	}
+	SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+	SSL_set_ex_data(ssl, ex_store, s);
+	if (ticket != NULL) {
+		SSL_set_session(ssl, ticket);
+		SSL_SESSION_free(ticket);
+	}
+	SSL_set_bio(ssl, bio, bio);
+	SSL_set_connect_state(ssl);
+	return ssl;
+}
+
+int
+tls_verified(SSL *ssl, char *why, size_t cap)
+{
+	long verdict = SSL_get_verify_result(ssl);
+	X509 *cert = SSL_get0_peer_certificate(ssl);
+	const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+
+	if (verdict != X509_V_OK) {
+		snprintf(why, cap, "%s", X509_verify_cert_error_string(verdict));
+		return -1;
+	}
+	if (cert == NULL || name == NULL) {
+		snprintf(why, cap, "no certificate");
+		return -1;
+	}
+	if (!SSL_session_reused(ssl))
+		return 0;
+	if (X509_check_host(cert, name, 0,
+		X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) != 1) {
+		snprintf(why, cap, "hostname mismatch (resumed session)");
+		return -1;
+	}
+	if (X509_cmp_current_time(X509_get0_notAfter(cert)) < 0) {
+		snprintf(why, cap, "certificate has expired (resumed session)");
+		return -1;
+	}
+	return 0;
+}
+
+void
+tls_failure(SSL *ssl, char *why, size_t cap, bool *certificate_r)
+{
+	long verdict = SSL_get_verify_result(ssl);
+	unsigned long code = ERR_peek_last_error();
+	X509 *cert = SSL_get0_peer_certificate(ssl);
+	char subject[96] = "";
+
+	*certificate_r = verdict != X509_V_OK;
+	if (cert != NULL)
+		X509_NAME_oneline(X509_get_subject_name(cert), subject,
+			sizeof(subject));
+	if (*certificate_r)
+		snprintf(why, cap, "%s%s%s",
+			X509_verify_cert_error_string(verdict),
+			subject[0] != '\0' ? "; it is " : "", subject);
+	else if (code != 0 && ERR_reason_error_string(code) != NULL)
+		snprintf(why, cap, "%s", ERR_reason_error_string(code));
+	else
+		snprintf(why, cap, "connection closed during the handshake");
+	ERR_clear_error();
+}
+
+int
+tls_version(const SSL *ssl)
+{
+	return SSL_version(ssl) == TLS1_3_VERSION ? 13 : 12;
+}
+
+void
+tls_close(SSL **ssl)
+{
+	if (*ssl == NULL)
+		return;
+	SSL_set_shutdown(*ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+	SSL_free(*ssl);
+	*ssl = NULL;
+	ERR_clear_error();
+}
