@@ -5,7 +5,7 @@
  * to the parent, stream between control and each relay), answer its messages,
  * ping it each second, kill it when it is silent, collect it when it is dead
  * and start a successor. Does not: decide when the kernel hands us connections
- * (gate.c) or what a child does.
+ * (gatekeeper.c) or what a child does.
  *
  * Called from the parent's loop. A child may be taken over: every field of
  * every message is checked, what cannot be is said and that child is killed;

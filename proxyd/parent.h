@@ -1,11 +1,11 @@
 /*
  * parent.h - the parts of the privileged process, for its own files only
  *
- * parent.c   start, signals, the one-second tick, reload, end
- * children.c fork, channels, messages, supervision of the other processes
- * gate.c     when the kernel may hand us connections; server addresses in sets
- * sockets.c  listeners, control socket, upstream sockets, own addresses
- * daemon.c   leaving the terminal, telling the service manager
+ * parent.c      start, signals, the one-second tick, reload, end
+ * children.c    fork, channels, messages, supervision of the others
+ * gatekeeper.c  when the kernel may hand us connections; address sets
+ * sockets.c     listeners, control socket, upstream sockets, own addresses
+ * daemon.c      leaving the terminal, telling the service manager
  *
  * One struct parent exists. All times are milliseconds of CLOCK_MONOTONIC.
  */
@@ -153,7 +153,7 @@ void children_send_own(struct parent *p, struct child *only);
 /* Descriptors and memory of a child that is gone, or of all, in the parent. */
 void child_free(struct child *c);
 
-/* ---- gate.c ---- */
+/* ---- gatekeeper.c ---- */
 
 int gatekeeper_open(struct parent *p);
 void gatekeeper_close(struct parent *p);

@@ -58,7 +58,7 @@ static const struct command commands[] = {
 		"after an\napply that was interrupted. Says nothing when there "
 		"is nothing.\n" },
 	{ "status", "", cmd_status, "what the running daemon is doing",
-		"Asks the daemon on its control socket. Exit status 1 when it "
+		"Asks the daemon on its control socket. Exit status 3 when it "
 		"does not\nanswer.\n" },
 	{ "reload", "", cmd_reload,
 		"let the running daemon read its configuration again",

@@ -1,5 +1,5 @@
 /*
- * gate.c - when the kernel may hand us connections, and for which servers
+ * gatekeeper.c - when the kernel may hand us connections, and for which servers
  *
  * Does: each second, when every relay has answered its last ping, a connection
  * to our own listeners was taken, and the servers' addresses are known, keep

@@ -1,0 +1,400 @@
+/*
+ * ctlsock.c - operators at the control socket
+ *
+ * Does: one request line ("status", "healthy", "reload"), one JSON object as
+ * the answer, close. Does not: keep a connection, or decide who may ask: the
+ * directory of the socket (0750) and the socket itself (0660) do; the user is
+ * read with SO_PEERCRED and named in the log where something is changed.
+ *
+ * Called by control.c. A client controls its bytes and how slowly it sends or
+ * reads them: a request is at most REQUEST_MAX bytes, a client has
+ * CLIENT_SECONDS (a reload RELOAD_SECONDS), and there are CLIENTS_MAX.
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "proxyd/control.h"
+
+#define CLIENT_SECONDS 5
+#define RELOAD_SECONDS 30
+
+static const struct timeval client_time = { CLIENT_SECONDS, 0 };
+static const struct timeval reload_time = { RELOAD_SECONDS, 0 };
+static const char *const gate_word[] = { "shut", "syn", "all", "no-rules" };
+
+/* ---- what is shown ---- */
+
+static json_t *
+show_counters(const struct relay *r)
+{
+	struct counters sum = r->past;
+	json_t *kinds = json_object();
+
+	for (size_t i = 0; i < EVENT_COUNT; i++)
+		json_object_set_new(kinds, event_word[i], json_integer(
+			(json_int_t)(sum.by_kind[i] + r->now.by_kind[i])));
+#define SUM(field) (json_int_t)(sum.field + r->now.field)
+	return json_pack("{s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I}",
+		"sessions_now", (json_int_t)r->now.sessions_now,
+		"sessions_total", SUM(sessions_total),
+		"by_kind", kinds,
+		"refused_descriptors", SUM(refused_descriptors),
+		"refused_per_line", SUM(refused_per_line),
+		"tls_full", SUM(tls_full),
+		"tls_resumed", SUM(tls_resumed),
+		"events_lost", SUM(events_lost));
+#undef SUM
+}
+
+static json_t *
+show_relays(const struct control *c)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < c->nrelays; i++) {
+		const struct relay *r = &c->relay[i];
+		json_t *one = show_counters(r);
+
+		json_object_set_new(one, "slot", json_integer((json_int_t)i));
+		json_object_set_new(one, "pid", json_integer(r->pid));
+		json_object_set_new(one, "restarts", json_integer(r->restarts));
+		json_array_append_new(list, one);
+	}
+	return list;
+}
+
+static json_t *
+show_gate(const struct control *c)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < 4 && c->gate[i].port != 0; i++)
+		json_array_append_new(list, json_pack("{s:i,s:s}",
+			"port", c->gate[i].port,
+			"state", gate_word[c->gate[i].state & 3]));
+	return list;
+}
+
+static json_t *
+show_address(const struct known_addr *k, int64_t now)
+{
+	char text[ADDR_STRLEN];
+	json_t *one = json_pack("{s:s,s:s}", "address",
+		addr_format(&k->addr, text), "from", k->literal ? "configuration" : "dns");
+
+	if (!k->literal)
+		json_object_set_new(one, "age", json_integer(
+			(json_int_t)(now > k->seen ? now - k->seen : 0)));
+	if (k->refused)
+		json_object_set_new(one, "refused", json_true());
+	if (k->shared)
+		json_object_set_new(one, "shared", json_true());
+	return one;
+}
+
+static json_t *
+show_servers(const struct control *c, int64_t now)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < c->conf->nservers; i++) {
+		size_t n;
+		const struct known_addr *k = names_list(c->names, i, &n);
+		int64_t failing = names_failing(c->names, i);
+		json_t *addresses = json_array();
+		json_t *one;
+
+		for (size_t j = 0; j < n; j++)
+			json_array_append_new(addresses, show_address(&k[j], now));
+		one = json_pack("{s:s,s:b,s:o}", "name", c->conf->servers[i].name,
+			"own", c->conf->servers[i].own, "addresses", addresses);
+		if (failing >= 0)
+			json_object_set_new(one, "failing",
+				json_integer((json_int_t)failing));
+		json_array_append_new(list, one);
+	}
+	return list;
+}
+
+/* NULL: all is well; else the first thing that is not. */
+static const char *
+complaint(const struct control *c)
+{
+	if (c->gate[0].port == 0)
+		return "the gate is not known yet";
+	for (size_t i = 0; i < 4 && c->gate[i].port != 0; i++) {
+		if (c->gate[i].state == 3)
+			return "rules are not applied";
+		if (c->gate[i].state == 0)
+			return "the gate is shut";
+	}
+	for (size_t i = 0; i < c->conf->workers; i++)
+		if (c->relay[i].pid == 0)
+			return "a relay is not running";
+	return NULL;
+}
+
+static json_t *
+show_status(const struct control *c)
+{
+	struct timespec ts;
+	int64_t now;
+	const char *bad = complaint(c);
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	now = (int64_t)ts.tv_sec;
+	return json_pack("{s:b,s:s,s:i,s:I,s:s,s:b,s:s?,s:{s:i,s:I,s:I,s:I},"
+		"s:o,s:o,s:o}",
+		"ok", 1,
+		"version", SALLYPORT_VERSION,
+		"pid", (int)c->parent_pid,
+		"uptime", (json_int_t)(now - c->started / 1000),
+		"config", c->conf->path,
+		"healthy", bad == NULL,
+		"complaint", bad,
+		"control", "pid", (int)getpid(),
+		"restarts", (json_int_t)c->restarts,
+		"events", (json_int_t)c->events,
+		"log_lost", (json_int_t)log_lost(),
+		"relays", show_relays(c),
+		"gate", show_gate(c),
+		"servers", show_servers(c, now));
+}
+
+/* ---- clients ---- */
+
+static void
+client_free(struct client *cl)
+{
+	struct control *c = cl->control;
+
+	for (struct client **at = &c->clients; *at != NULL; at = &(*at)->next)
+		if (*at == cl) {
+			*at = cl->next;
+			break;
+		}
+	c->nclients--;
+	event_free(cl->ev);
+	close(cl->fd);
+	free(cl->answer);
+	free(cl);
+}
+
+static void
+client_done(struct client *cl)
+{
+	struct control *c = cl->control;
+
+	client_free(cl);
+	control_check_drained(c);
+}
+
+static void
+on_answer(evutil_socket_t fd, short what, void *arg)
+{
+	struct client *cl = arg;
+	ssize_t n;
+
+	if (what & EV_TIMEOUT) {
+		client_done(cl);
+		return;
+	}
+	n = send(fd, cl->answer + cl->answer_at, cl->nanswer - cl->answer_at,
+		MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n > 0)
+		cl->answer_at += (size_t)n;
+	if (n < 0 || cl->answer_at == cl->nanswer)
+		client_done(cl);
+}
+
+/* Takes the object. */
+static void
+answer(struct client *cl, json_t *object)
+{
+	char *text = json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII);
+	size_t len;
+
+	json_decref(object);
+	if (text == NULL) {
+		client_done(cl);
+		return;
+	}
+	len = strlen(text);
+	text[len++] = '\n'; /* in place of the NUL; nanswer bounds it */
+	cl->answer = text;
+	cl->nanswer = len;
+	event_del(cl->ev);
+	event_assign(cl->ev, cl->control->base, cl->fd, EV_WRITE | EV_PERSIST,
+		on_answer, cl);
+	event_add(cl->ev, &client_time);
+}
+
+static void
+answer_error(struct client *cl, const char *why)
+{
+	answer(cl, json_pack("{s:b,s:s}", "ok", 0, "error", why));
+}
+
+static void
+on_reload_timeout(evutil_socket_t fd, short what, void *arg)
+{
+	struct client *cl = arg;
+	char byte;
+
+	if (what & EV_TIMEOUT) {
+		cl->waits_for_reload = false;
+		answer_error(cl, "no answer from the parent");
+		return;
+	}
+	/* gone, or still talking: the reload is under way either way */
+	if (recv(fd, &byte, 1, MSG_DONTWAIT) <= 0)
+		client_done(cl);
+}
+
+static void
+ask_reload(struct client *cl)
+{
+	log_info("reload asked for by user %u", (unsigned)cl->uid);
+	if (control_ask(cl->control, MSG_RELOAD) != 0) {
+		answer_error(cl, "the parent takes no request");
+		return;
+	}
+	cl->waits_for_reload = true;
+	event_del(cl->ev);
+	event_assign(cl->ev, cl->control->base, cl->fd, EV_READ | EV_PERSIST,
+		on_reload_timeout, cl);
+	event_add(cl->ev, &reload_time);
+}
+
+void
+ctlsock_reloaded(struct control *c, bool done)
+{
+	struct client *next;
+
+	for (struct client *cl = c->clients; cl != NULL; cl = next) {
+		next = cl->next;
+		if (!cl->waits_for_reload)
+			continue;
+		cl->waits_for_reload = false;
+		if (done)
+			answer(cl, json_pack("{s:b}", "ok", 1));
+		else
+			answer_error(cl, "the new configuration was refused; "
+				"the running one stays (see the log)");
+	}
+}
+
+static void
+execute(struct client *cl)
+{
+	const char *why = complaint(cl->control);
+
+	if (strcmp(cl->request, "status") == 0)
+		answer(cl, show_status(cl->control));
+	else if (strcmp(cl->request, "healthy") == 0)
+		answer(cl, json_pack("{s:b,s:b,s:s?}", "ok", 1, "healthy",
+			why == NULL, "complaint", why));
+	else if (strcmp(cl->request, "reload") == 0)
+		ask_reload(cl);
+	else
+		answer_error(cl, "unknown request");
+}
+
+static void
+on_request(evutil_socket_t fd, short what, void *arg)
+{
+	struct client *cl = arg;
+	size_t room = sizeof(cl->request) - cl->nrequest;
+	char *end;
+	ssize_t n;
+
+	if (what & EV_TIMEOUT) {
+		client_done(cl);
+		return;
+	}
+	n = recv(fd, cl->request + cl->nrequest, room, MSG_DONTWAIT);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		client_done(cl);
+		return;
+	}
+	cl->nrequest += (size_t)n;
+	end = memchr(cl->request, '\n', cl->nrequest);
+	if (end != NULL) {
+		*end = '\0';
+		execute(cl);
+	} else if (cl->nrequest == sizeof(cl->request))
+		answer_error(cl, "the request is too long");
+}
+
+static void
+on_client(evutil_socket_t listener, short what, void *arg)
+{
+	struct control *c = arg;
+	struct ucred cred = { .uid = (uid_t)-1 };
+	socklen_t len = sizeof(cred);
+	struct client *cl;
+	int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	(void)what;
+	if (fd < 0)
+		return;
+	cl = c->nclients < CLIENTS_MAX ? calloc(1, sizeof(*cl)) : NULL;
+	if (cl == NULL) {
+		close(fd);
+		return;
+	}
+	cl->ev = event_new(c->base, fd, EV_READ | EV_PERSIST, on_request, cl);
+	if (cl->ev == NULL) {
+		close(fd);
+		free(cl);
+		return;
+	}
+	(void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
+	cl->uid = cred.uid;
+	cl->control = c;
+	cl->fd = fd;
+	cl->next = c->clients;
+	c->clients = cl;
+	c->nclients++;
+	event_add(cl->ev, &client_time);
+}
+
+int
+ctlsock_open(struct control *c)
+{
+	c->ev_listener = event_new(c->base, c->listener, EV_READ | EV_PERSIST,
+		on_client, c);
+	if (c->ev_listener == NULL)
+		return -1;
+	return event_add(c->ev_listener, NULL);
+}
+
+void
+ctlsock_shut(struct control *c)
+{
+	if (c->ev_listener != NULL)
+		event_free(c->ev_listener);
+	c->ev_listener = NULL;
+	if (c->listener >= 0)
+		close(c->listener);
+	c->listener = -1;
+}
+
+void
+ctlsock_close(struct control *c)
+{
+	ctlsock_shut(c);
+	while (c->clients != NULL)
+		client_free(c->clients);
+}
