@@ -191,7 +191,12 @@ static void
 client_done(struct client *cl)
 {
 	struct control *c = cl->control;
+	char rest[1024];
 
+	/* closing with words unread would take the answer back; bounded */
+	for (int i = 0; i < 64; i++)
+		if (recv(cl->fd, rest, sizeof(rest), MSG_DONTWAIT) <= 0)
+			break;
 	client_free(cl);
 	control_check_drained(c);
 }
