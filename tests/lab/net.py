@@ -232,7 +232,8 @@ class Capture:
     def bytes(self):
         """Everything captured until now."""
         if self.process.poll() is None:
-            target = INET_DOWN[4] if self.ns == "gw" else GW_UP[4]
+            known = {"up0": INET_DOWN[4], "down0": GW_UP[4]}
+            target = known.get(self.device) or address(self.device, 4)
             script = ("import socket,sys;s=socket.socket(socket.AF_INET,"
                       "socket.SOCK_DGRAM);s.sendto(sys.argv[2].encode(),"
                       "(sys.argv[1],9))")
