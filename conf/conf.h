@@ -150,9 +150,9 @@ struct conf {
 /*
  * Load and check. On failure NULL, after writing one or more messages
  *     FILE:LINE: what was found; what was expected
- * (without LINE about a file that cannot be opened) to err. Everything wrong is
- * reported, not only the first. The caller frees with conf_free(), which also wipes nothing: the
- * configuration holds no secret.
+ * to err (without LINE about a file that cannot be opened). Everything wrong
+ * is reported, not only the first. The caller frees with conf_free(), which
+ * wipes nothing: the configuration holds no secret.
  */
 struct conf *conf_load(const char *path, FILE *err);
 void conf_free(struct conf **conf);

@@ -147,8 +147,9 @@ explain_destinations(const struct conf *c, FILE *out)
 			fprintf(out, "%s %s", n++ != 0 ? "," : "",
 				c->servers[i].name);
 	if (c->npass_prefixes != 0)
-		fprintf(out, "%s %zu prefixes", own != 0 ? " and" : "",
-			c->npass_prefixes);
+		fprintf(out, "%s %zu %s", own != 0 ? " and" : "",
+			c->npass_prefixes,
+			c->npass_prefixes == 1 ? "prefix" : "prefixes");
 	fputs(own + c->npass_prefixes == 0 ? " nothing.\n" : ".\n", out);
 }
 
