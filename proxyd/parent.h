@@ -33,6 +33,7 @@ struct event_base;
 
 /* A child that has not answered a ping for this long is killed. */
 #define SILENCE_MS 2000
+#define START_MS 10000	/* the same, before its first answer */
 #define TICK_MS 1000
 
 struct queued {			/* a message its child has no room for yet */
