@@ -34,7 +34,9 @@ refuse(struct machine *m, unsigned code, const char *esc, struct sink *out)
 		sink_text(out, "%u %s (ref %s)\r\n", code, esc,
 			m->context->id);
 	smtp_note_refusal(&m->notes, code, esc);
-	m->reason = REASON_POLICY;
+	/* The session may have a more exact one: unknown-origin. */
+	if (m->reason == REASON_NONE)
+		m->reason = REASON_POLICY;
 }
 
 static enum act
