@@ -22,6 +22,7 @@
 #include "rules/report.h"
 #include "rules/route.h"
 #include "rules/run.h"
+#include "rules/setdiff.h"
 #include "rules/tables.h"
 
 #define NEW "_new"
@@ -154,9 +155,11 @@ set_write(struct apply *a, FILE *f, const struct set *s)
 
 	set_name(name, s->base, s->family);
 	snprintf(second, sizeof(second), "%s" NEW, name);
-	if (snap_has_set(&a->before, second))
+	if (snap_set(&a->before, second) != NULL)
 		fprintf(f, "destroy %s\n", second);
-	if (!snap_has_set(&a->before, name)) {
+	if (set_compare(s, snap_set(&a->before, name), a->now, NULL) == 0)
+		return;
+	if (snap_set(&a->before, name) == NULL) {
 		a->created[i] = true;
 		render_set_create(f, s, "");
 		render_set_entries(f, s, "", a->now, false);
@@ -236,6 +239,27 @@ sets_drop_second(struct apply *a)
 		set_name(name, a->sets[i].base, a->sets[i].family);
 		snprintf(second, sizeof(second), "%s" NEW, name);
 		set_destroy(second);
+	}
+}
+
+/* Sets of ours from before that nothing refers to any more. */
+static void
+sets_drop_unknown(struct apply *a)
+{
+	char name[SET_NAME_SIZE];
+
+	for (size_t j = 0; j < a->before.nsets; j++) {
+		const struct line *l = &a->before.sets[j].name;
+		bool known = l->len >= sizeof(name);
+
+		for (size_t i = 0; i < SET_COUNT && !known; i++)
+			known = line_is(l, set_name(name, a->sets[i].base,
+				a->sets[i].family));
+		if (known)
+			continue;
+		memcpy(name, l->p, l->len);
+		name[l->len] = '\0';
+		set_destroy(name);
 	}
 }
 
@@ -371,9 +395,9 @@ notes(struct apply *a)
 				a->now + SET_TIMEOUT_MAX;
 	}
 	if (far > 0)
-		report_add(&a->r, "note", "%zu allowlist entries last longer "
-			"than a kernel set can count (%d days): apply again "
-			"before then", far, SET_TIMEOUT_MAX / 86400);
+		report_add(&a->r, "note", "%zu of the allowlist's entries end "
+			"later than a kernel set can count (%d days): apply "
+			"again before then", far, SET_TIMEOUT_MAX / 86400);
 	report_add(&a->r, "done", "rules applied for %s, %zu set entries; the "
 		"daemon opens the gate", a->before.families > 1 ?
 		"IPv4 and IPv6" : "IPv4", n);
@@ -410,6 +434,7 @@ rules_apply(const struct conf *c, const struct rules_options *o, FILE *out,
 		undo(&a);
 	} else {
 		sets_drop_second(&a);
+		sets_drop_unknown(&a);
 		notes(&a);
 	}
 	apply_free(&a);

@@ -62,19 +62,12 @@ set_remove(struct report *r, const struct line *name)
 static void
 sets_remove(struct report *r, const struct snap *s)
 {
-	const char *at = s->sets;
 	const int before = r->errors;
-	struct line l;
-	int n = 0;
 
-	while (line_next(&at, &l)) {
-		if (line_begins(&l, OUR_NAME)) {
-			set_remove(r, &l);
-			n++;
-		}
-	}
-	if (n > 0 && r->errors == before)
-		report_add(r, "done", "%d sets removed", n);
+	for (size_t i = 0; i < s->nsets; i++)
+		set_remove(r, &s->sets[i].name);
+	if (s->nsets > 0 && r->errors == before)
+		report_add(r, "done", "%zu sets removed", s->nsets);
 }
 
 static void

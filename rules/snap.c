@@ -63,10 +63,40 @@ ask(const char *const argv[], FILE *err)
 	return out;
 }
 
+/* ipset prints a set's entries right behind the line that creates it. */
+static int
+index_sets(struct snap *s)
+{
+	const char *at = s->ipset;
+	struct saved_set *now = NULL;
+	struct line l;
+	size_t n = 0;
+
+	while (line_next(&at, &l))
+		n += line_begins(&l, "create " OUR_NAME);
+	s->sets = calloc(n + 1, sizeof(*s->sets));
+	if (s->sets == NULL)
+		return -1;
+	for (at = s->ipset; line_next(&at, &l);) {
+		if (line_begins(&l, "create " OUR_NAME)) {
+			now = &s->sets[s->nsets++];
+			now->create = l;
+			now->name.p = l.p + strlen("create ");
+			now->name.len = strcspn(now->name.p, " \n");
+			now->entries.p = at;
+		} else if (line_begins(&l, "create ")) {
+			now = NULL;
+		} else if (now != NULL) {
+			now->entries.len = (size_t)(at - now->entries.p);
+		}
+	}
+	return 0;
+}
+
 int
 snap_take(struct snap *s, FILE *err)
 {
-	const char *const list[] = { "ipset", "list", "-n", NULL };
+	const char *const save[] = { "ipset", "save", NULL };
 
 	memset(s, 0, sizeof(*s));
 	s->families = has_ipv6() ? 2 : 1;
@@ -80,8 +110,8 @@ snap_take(struct snap *s, FILE *err)
 				goto fail;
 		}
 	}
-	s->sets = ask(list, err);
-	if (s->sets != NULL)
+	s->ipset = ask(save, err);
+	if (s->ipset != NULL && index_sets(s) == 0)
 		return 0;
 fail:
 	snap_free(s);
@@ -95,6 +125,7 @@ snap_free(struct snap *s)
 		for (int t = 0; t < TABLE_COUNT; t++)
 			free(s->save[f][t]);
 	free(s->sets);
+	free(s->ipset);
 	memset(s, 0, sizeof(*s));
 }
 
@@ -150,16 +181,13 @@ line_rule(const struct line *l, struct saved_rule *r)
 	return true;
 }
 
-bool
-snap_has_set(const struct snap *s, const char *name)
+const struct saved_set *
+snap_set(const struct snap *s, const char *name)
 {
-	const char *at = s->sets;
-	struct line l;
-
-	while (line_next(&at, &l))
-		if (line_is(&l, name))
-			return true;
-	return false;
+	for (size_t i = 0; i < s->nsets; i++)
+		if (line_is(&s->sets[i].name, name))
+			return &s->sets[i];
+	return NULL;
 }
 
 bool

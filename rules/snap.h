@@ -17,29 +17,41 @@
 #define FAMILIES 2
 #define FAMILY(i) ((uint8_t)((i) == 0 ? AF_INET : AF_INET6))
 
+/*
+ * A piece of a snapshot's text: a line, a word of it, the lines of a set. Not
+ * terminated: use its length.
+ */
+struct line {
+	const char *p;
+	size_t len;
+};
+
+/* One of our sets as `ipset save' prints it. */
+struct saved_set {
+	struct line name;
+	struct line create;	/* the whole line */
+	struct line entries;	/* all lines "add NAME ..." */
+};
+
 struct snap {
 	int families;		/* 2, or 1 without IPv6 in the kernel */
 	char *save[FAMILIES][TABLE_COUNT];	/* iptables-save -t TABLE */
-	char *sets;		/* names of all sets, one a line */
+	char *ipset;		/* ipset save */
+	struct saved_set *sets;	/* ours, in ipset */
+	size_t nsets;
 };
 
 /* 0, or -1 with the reason on err. */
 int snap_take(struct snap *s, FILE *err);
 void snap_free(struct snap *s);
 
-bool snap_has_set(const struct snap *s, const char *name);
+/* NULL when there is no such set. */
+const struct saved_set *snap_set(const struct snap *s, const char *name);
 
 /* Is anything of ours in that table? */
 bool snap_has_ours(const struct snap *s, int family, enum table t);
 
-/*
- * Walk over the lines of a text; *at starts as the text. False at the end.
- * line_r is not terminated: use its length.
- */
-struct line {
-	const char *p;
-	size_t len;
-};
+/* Walk over the lines of a text; *at starts as the text. False at the end. */
 bool line_next(const char **at, struct line *line_r);
 bool line_is(const struct line *l, const char *text);
 bool line_begins(const struct line *l, const char *text);

@@ -19,184 +19,15 @@
 #include "rules/check.h"
 #include "rules/report.h"
 #include "rules/route.h"
-#include "rules/run.h"
+#include "rules/setdiff.h"
 #include "rules/tables.h"
-
-/* Kernel timers and our clock may differ by the time an apply takes. */
-#define TIMEOUT_SLACK 60
-
-/* More differences of one set than this are summed up. */
-#define NAMED_MAX 20
-
-struct saved_entry {
-	struct set_entry e;	/* until: seconds left, 0: for ever */
-	bool seen;
-};
-
-/* "add NAME 10.0.0.0/8 timeout 99 nomatch" */
-static int
-entry_parse(const struct line *l, const char *name, struct saved_entry *e)
-{
-	char text[256], *word, *rest = text;
-	const char *why;
-
-	if (!line_begins(l, "add ") || l->len >= sizeof(text))
-		return -1;
-	memcpy(text, l->p, l->len);
-	text[l->len] = '\0';
-	memset(e, 0, sizeof(*e));
-	strsep(&rest, " ");
-	word = strsep(&rest, " ");
-	if (word == NULL || strcmp(word, name) != 0 || rest == NULL)
-		return -1;
-	word = strsep(&rest, " ");
-	if (prefix_parse(&e->e.prefix, word, &why) < 0)
-		return -1;
-	while ((word = strsep(&rest, " ")) != NULL) {
-		if (strcmp(word, "nomatch") == 0)
-			e->e.nomatch = true;
-		else if (strcmp(word, "timeout") == 0 && rest != NULL)
-			e->e.until = strtoll(strsep(&rest, " "), NULL, 10);
-	}
-	return 0;
-}
-
-static bool
-same_entry(const struct set_entry *want, const struct set_entry *have,
-	int64_t now)
-{
-	int64_t left = want->until - now;
-
-	if (want->nomatch != have->nomatch ||
-	    (want->until == 0) != (have->until == 0))
-		return false;
-	if (want->until == 0)
-		return true;
-	/* cut to what a set can count, and running since */
-	if (left > SET_TIMEOUT_MAX)
-		return true;
-	return llabs(left - have->until) <= TIMEOUT_SLACK;
-}
-
-struct named {
-	struct report *r;
-	const char *set;
-	size_t n;
-};
-
-static void
-name_entry(struct named *n, const char *kind, const struct set_entry *e)
-{
-	char text[ADDR_STRLEN];
-
-	if (n->n++ < NAMED_MAX)
-		report_add(n->r, kind, "set %s: %s%s", n->set,
-			prefix_format(&e->prefix, text),
-			e->nomatch ? " nomatch" : "");
-}
-
-/* Both sorted by the same order: one walk finds all. */
-static void
-entries_compare(const struct set *s, const char *name,
-	struct saved_entry *have, size_t nhave, int64_t now, struct report *r)
-{
-	struct named n = { .r = r, .set = name };
-	size_t i = 0, j = 0;
-
-	while (i < s->nentries || j < nhave) {
-		int d = i == s->nentries ? 1 : j == nhave ? -1 :
-			set_entry_compare(&s->entries[i], &have[j].e);
-
-		if (d < 0) {
-			name_entry(&n, "missing", &s->entries[i++]);
-		} else if (d > 0) {
-			if (!s->filled_by_daemon)
-				name_entry(&n, "extra", &have[j].e);
-			j++;
-		} else {
-			if (!same_entry(&s->entries[i], &have[j].e, now))
-				name_entry(&n, "different", &s->entries[i]);
-			i++;
-			j++;
-		}
-	}
-	if (n.n > NAMED_MAX)
-		report_add(r, "different", "set %s: %zu differences more",
-			name, n.n - NAMED_MAX);
-}
-
-static bool
-header_fits(const struct line *l, const struct set *s, const char *name)
-{
-	char want[128];
-	bool timeout = memmem(l->p, l->len, " timeout ", 9) != NULL;
-
-	if (s->family == 0)
-		snprintf(want, sizeof(want), "create %s bitmap:port range "
-			"1-1023 timeout %d", name, GATE_SECONDS);
-	else
-		snprintf(want, sizeof(want), "create %s hash:net family %s ",
-			name, s->family == AF_INET ? "inet" : "inet6");
-	return line_begins(l, want) && timeout == s->timeout;
-}
-
-static void
-set_compare(const struct set *s, const char *name, const char *saved,
-	int64_t now, struct report *r)
-{
-	struct saved_entry *have;
-	const char *at = saved;
-	size_t n = 0;
-	struct line l;
-
-	while (line_next(&at, &l))
-		n++;
-	have = calloc(n + 1, sizeof(*have));
-	if (have == NULL) {
-		report_add(r, "error", "out of memory");
-		return;
-	}
-	n = 0;
-	for (at = saved; line_next(&at, &l);) {
-		if (line_begins(&l, "create ") && !header_fits(&l, s, name))
-			report_add(r, "different", "set %s: is of another "
-				"kind: %.*s", name, (int)l.len, l.p);
-		if (s->family != 0 && entry_parse(&l, name, &have[n]) == 0)
-			n++;
-	}
-	qsort(have, n, sizeof(*have), set_entry_compare);
-	entries_compare(s, name, have, n, now, r);
-	free(have);
-}
-
-static void
-set_verify(const struct set *s, const struct snap *snap, int64_t now,
-	struct report *r)
-{
-	char name[SET_NAME_SIZE];
-	const char *const argv[] = { "ipset", "save", name, NULL };
-	struct run tool;
-
-	set_name(name, s->base, s->family);
-	if (!snap_has_set(snap, name)) {
-		report_add(r, "missing", "set %s (%s)", name, s->purpose);
-		return;
-	}
-	if (run(&tool, argv, NULL, 0) < 0 || tool.status != 0)
-		report_add(r, "error", "ipset: %s", run_why(&tool));
-	else
-		set_compare(s, name, tool.out, now, r);
-	run_free(&tool);
-}
 
 static void
 sets_verify(const struct conf *c, const struct snap *snap, struct report *r)
 {
 	struct set sets[SET_COUNT];
 	int64_t now = time(NULL);
-	const char *at = snap->sets;
 	char name[SET_NAME_SIZE];
-	struct line l;
 
 	if (sets_compute(c, now, sets) < 0) {
 		report_add(r, "error", "out of memory");
@@ -204,15 +35,17 @@ sets_verify(const struct conf *c, const struct snap *snap, struct report *r)
 	}
 	for (size_t i = 0; i < SET_COUNT; i++)
 		if (sets[i].family != AF_INET6 || snap->families > 1)
-			set_verify(&sets[i], snap, now, r);
-	while (line_next(&at, &l)) {
-		bool known = !line_begins(&l, OUR_NAME);
+			set_compare(&sets[i], snap_set(snap, set_name(name,
+				sets[i].base, sets[i].family)), now, r);
+	for (size_t j = 0; j < snap->nsets; j++) {
+		const struct line *l = &snap->sets[j].name;
+		bool known = false;
 
 		for (size_t i = 0; i < SET_COUNT && !known; i++)
-			known = line_is(&l, set_name(name, sets[i].base,
+			known = line_is(l, set_name(name, sets[i].base,
 				sets[i].family));
 		if (!known)
-			report_add(r, "extra", "set %.*s", (int)l.len, l.p);
+			report_add(r, "extra", "set %.*s", (int)l->len, l->p);
 	}
 	sets_free(sets);
 }
@@ -319,12 +152,8 @@ tables_verify(const struct conf *c, const struct snap *snap, struct report *r)
 static bool
 nothing_there(const struct snap *snap)
 {
-	const char *at = snap->sets;
-	struct line l;
-
-	while (line_next(&at, &l))
-		if (line_begins(&l, OUR_NAME))
-			return false;
+	if (snap->nsets > 0)
+		return false;
 	for (int f = 0; f < snap->families; f++)
 		for (int t = 0; t < TABLE_COUNT; t++)
 			if (snap_has_ours(snap, f, (enum table)t))
