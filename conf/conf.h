@@ -17,6 +17,10 @@
 
 struct lpm;
 
+/* One IPv6 line where no class says otherwise: what a household gets (RIPE
+ * 690); DESIGN.md section 2. */
+#define CONF_LINE_LEN6 56
+
 /* What happens to a line's port-25 connections (DESIGN.md section 2). */
 enum action {
 	ACTION_PASS,	/* kernel forwards, not even counted */

@@ -183,24 +183,20 @@ roff(FILE *out, const char *text)
 static void
 man_option(FILE *out, const struct option *o)
 {
-	char expects[512];
+	char expects[512], line[2048];
 
 	fprintf(out, ".TP\n.B %s\n", o->path);
 	roff(out, o->help);
-	if (o->type == LATER)
-		return;
-	fputs("Expects\n", out);
-	roff(out, option_expects(o, expects, sizeof(expects)));
+	option_expects(o, expects, sizeof(expects));
 	if (o->deflt == OPTIONAL)
-		return;
-	fputs(o->deflt[0] == '\0' ? "(required).\n" : "(default\n.BR ", out);
-	if (o->deflt[0] == '\0')
-		return;
-	/* quotes are the argument syntax of man macros */
-	for (const char *c = o->deflt; *c != '\0'; c++)
-		fputs(*c == '"' ? "\\(dq" : *c == ' ' ? "\\ " :
-			(char[]){ *c, '\0' }, out);
-	fputs(" ).\n", out);
+		snprintf(line, sizeof(line), "Expects %s.", expects);
+	else if (o->deflt[0] == '\0')
+		snprintf(line, sizeof(line), "Expects %s; required.", expects);
+	else
+		snprintf(line, sizeof(line), "Expects %s. Default: %s", expects,
+			o->deflt);
+	fputs(".br\n", out);
+	roff(out, line);
 }
 
 void

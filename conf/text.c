@@ -49,20 +49,21 @@ bool
 host_is_valid(const char *name)
 {
 	size_t len = strlen(name);
-	const char *label = name, *dot;
+	const char *label = name, *dot = NULL;
 
 	if (len == 0 || len > 253 || !only(name, "-."))
 		return false;
 	do {
 		size_t n;
 
+		if (dot != NULL)
+			label = dot + 1;
 		dot = strchr(label, '.');
 		n = dot != NULL ? (size_t)(dot - label) : strlen(label);
 		if (n == 0 || n > 63 || label[0] == '-' || label[n - 1] == '-')
 			return false;
 		if (dot == NULL && strspn(label, "0123456789") == n)
 			return false;
-		label = dot + 1;
 	} while (dot != NULL);
 	return true;
 }

@@ -70,7 +70,7 @@ load(const void *data, size_t size, char **errors_r)
 
 	if (fd < 0 || err == NULL || write(fd, data, size) != (ssize_t)size)
 		abort();
-	if (memmem(data, size, "tls =", 5) == NULL &&
+	if (memmem(data, size, "tls = {", 7) == NULL &&
 		write(fd, trust_line(), strlen(trust_line())) < 0)
 		abort();
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
