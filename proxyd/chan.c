@@ -5,10 +5,12 @@
  * chan_consume / chan_write, then chan_flush and chan_settle. Between turns no
  * pointer into the scratch survives.
  *
- * One recv per readiness: a short read means the kernel is empty, unless it
- * announced an EOF (EV_CLOSED), which edge triggering would not repeat. An EOF
- * without close_notify counts as EOF: whether that is an error is for the
- * protocol to say, which knows whether a reply was owed.
+ * Reads go on until the kernel says EAGAIN: a short read is no proof that it is
+ * empty, since an EOF or a reset may stand behind the octets and edge
+ * triggering announces it only once. (EV_CLOSED does not help: libevent drops
+ * it when EPOLLERR comes with it.) An EOF without close_notify counts as EOF:
+ * whether that is an error is for the protocol to say, which knows whether a
+ * reply was owed.
  *
  * The peer controls what and how much arrives; nothing here grows beyond
  * BUF_MAX, and the session stops filling at CHAN_HIGH.
@@ -37,7 +39,7 @@ chan_watch(struct chan *c, int fd, struct event_base *base,
 	event_callback_fn on_event, void *arg)
 {
 	c->fd = fd;
-	if (event_assign(&c->ev, base, fd, EV_READ | EV_WRITE | EV_CLOSED |
+	if (event_assign(&c->ev, base, fd, EV_READ | EV_WRITE |
 		EV_ET | EV_PERSIST, on_event, arg) == -1 ||
 	    event_add(&c->ev, NULL) == -1)
 		return -1;
@@ -50,8 +52,6 @@ chan_notice(struct chan *c, short what)
 {
 	if (what & EV_READ)
 		c->readable = true;
-	if (what & EV_CLOSED)
-		c->readable = c->hangup = true;
 }
 
 static void
@@ -75,11 +75,8 @@ receive(struct chan *c, uint8_t *p, size_t cap)
 	do
 		n = recv(c->fd, p, cap, 0);
 	while (n == -1 && errno == EINTR);
-	if (n > 0) {
-		if ((size_t)n < cap && !c->hangup)
-			c->readable = false;
+	if (n > 0)
 		return (size_t)n;
-	}
 	c->readable = false;
 	if (n == 0)
 		c->eof = true;
@@ -486,7 +483,7 @@ chan_close(struct chan *c, bool abort)
 	buf_clear(&c->rest);
 	buf_clear(&c->out);
 	c->fd = -1;
-	c->watched = c->readable = c->hangup = c->eof = c->reset = c->shut =
+	c->watched = c->readable = c->eof = c->reset = c->shut =
 		false;
 	c->view_len = c->cipher_len = 0;
 }

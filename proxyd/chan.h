@@ -50,7 +50,6 @@ struct chan {
 	int error;		/* errno of the failure behind reset */
 	bool watched;		/* ev is in the loop */
 	bool readable;		/* the kernel may have bytes or an EOF */
-	bool hangup;		/* the kernel announced an EOF: read until it */
 	bool eof;		/* the kernel has no more; see chan_ended */
 	bool reset;		/* dead: reads and writes fail */
 	bool shut;		/* our direction is closed */
@@ -62,7 +61,7 @@ void chan_init(struct chan *c, struct scratch *scratch, int side);
 int chan_watch(struct chan *c, int fd, struct event_base *base,
 	event_callback_fn on_event, void *arg);
 
-/* Note what the loop said (EV_READ, EV_CLOSED, EV_WRITE). */
+/* Note what the loop said (EV_READ, EV_WRITE). */
 void chan_notice(struct chan *c, short what);
 
 /* Make view hold more, if there is more. true: view, eof or reset changed. */

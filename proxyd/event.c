@@ -122,6 +122,22 @@ event_check(const struct report *e, const struct conf *c)
 	return check_esc(e->esc, sizeof(e->esc));
 }
 
+/* An IPv6 line is a prefix, and is written as one. */
+static void
+render_line(struct kv *k, const struct report *e, const struct conf *c)
+{
+	char text[ADDR_STRLEN];
+	struct prefix p;
+
+	if (e->line.family != AF_INET6) {
+		kv_addr(k, "line", &e->line);
+		return;
+	}
+	prefix_of_addr(&p, &e->line, e->class_index < 0 ? CONF_LINE_LEN6 :
+		c->classes[e->class_index].line_len6);
+	kv_word(k, "line", prefix_format(&p, text));
+}
+
 static void
 render_parties(struct kv *k, const struct report *e, const struct conf *c)
 {
@@ -129,7 +145,7 @@ render_parties(struct kv *k, const struct report *e, const struct conf *c)
 
 	kv_word(k, "id", event_id_text(e->id, id));
 	if (e->line.family != 0)
-		kv_addr(k, "line", &e->line);
+		render_line(k, e, c);
 	if (e->class_index >= 0)
 		kv_word(k, "class", c->classes[e->class_index].name);
 	if (e->src.family != 0)

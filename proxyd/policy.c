@@ -67,7 +67,7 @@ policy_decide(const struct conf *conf, const struct upstream *u,
 	d_r->server = upstream_find(u, origin);
 	action = conf_policy(conf, src, now, &d_r->class_index, NULL);
 	if (src->family == AF_INET6)
-		len = d_r->class_index == -1 ? 56 :
+		len = d_r->class_index == -1 ? CONF_LINE_LEN6 :
 			conf->classes[d_r->class_index].line_len6;
 	prefix_of_addr(&line, src, len);
 	d_r->line.family = src->family;

@@ -143,6 +143,11 @@ end_raw(struct session *s, enum side from)
 	enum side to = from == CLIENT ? SERVER : CLIENT;
 	struct chan *other = &s->side[to];
 
+	/* Programs that quit do not read the last octets: no accident. */
+	if (s->side[from].reset && chan_ended(other)) {
+		session_finish(s, REASON_DONE);
+		return true;
+	}
 	if (s->side[from].reset) {
 		session_abort(s, from == CLIENT ? REASON_CLIENT_RESET :
 			REASON_SERVER_RESET);
