@@ -131,6 +131,7 @@ struct smtp {
 	bool has_mail, has_auth, is_ehlo, in_tls;
 	bool first_seen;	/* first line of a reply was read */
 	uint16_t replies;	/* lines of the reply so far */
+	uint16_t code;		/* of the reply so far; 0: none begun */
 	uint16_t commands, errors;
 	struct ehlo ehlo;
 	struct payload payload;

@@ -49,6 +49,7 @@ await_server(struct machine *m, enum smtp_state state, unsigned wait)
 	m->u.smtp.state = state;
 	m->u.smtp.first_seen = false;
 	m->u.smtp.replies = 0;
+	m->u.smtp.code = 0;
 	m->expect[CLIENT] = EXPECT_NONE;
 	m->expect[SERVER] = EXPECT_LINE;
 	m->server_wait = wait;
@@ -393,6 +394,11 @@ pass_reply(struct machine *m, const struct line *l, unsigned code, bool last,
 {
 	struct smtp *s = &m->u.smtp;
 
+	/* Nobody asked: only a goodbye makes sense. Anything else would be
+	 * taken for the reply to the client's next command. */
+	if (code != 421 && (s->state == SMTP_READY ||
+		s->state == SMTP_AUTH_CLIENT))
+		return fail(m, REASON_SERVER_PROTOCOL, l);
 	send_line(&out[CLIENT], l->text, l->len);
 	if (!last)
 		return ACT_NONE;
@@ -409,11 +415,6 @@ pass_reply(struct machine *m, const struct line *l, unsigned code, bool last,
 	} else if (s->state == SMTP_FINAL) {
 		s->verb = VERB_UNKNOWN;
 		m->notes.messages += code >= 200 && code < 300;
-	} else if (s->state == SMTP_READY) {
-		/* Nobody asked: only a goodbye makes sense. */
-		if (code != 421)
-			return fail(m, REASON_SERVER_PROTOCOL, l);
-		s->verb = VERB_UNKNOWN;
 	}
 	return reply_ended(m, code);
 }
@@ -427,8 +428,10 @@ submit_server_line(struct machine *m, const struct line *l, struct sink out[2])
 
 	if (smtp_reply(l, &code, &last) == -1 ||
 	    (l->flags & (LINE_NUL | LINE_BARE_CR)) ||
-	    ++s->replies > SMTP_REPLY_LINES_MAX)
+	    ++s->replies > SMTP_REPLY_LINES_MAX ||
+	    (s->code != 0 && code != s->code))
 		return fail(m, REASON_SERVER_PROTOCOL, l);
+	s->code = last ? 0 : (uint16_t)code;
 	if (s->state == SMTP_U_EHLO || s->state == SMTP_U_EHLO_CLEAR) {
 		if (s->first_seen)
 			ehlo_learn(&s->ehlo, l);

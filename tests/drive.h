@@ -57,6 +57,7 @@ struct drive {
 	bool waiting;		/* for U */
 	bool secure;		/* the server side is in TLS */
 	bool closed;
+	bool guard;		/* submit: nothing but TLS is asked for in clear */
 	/* Looks at each call's output; may be NULL. */
 	void (*look)(struct drive *d, enum side from, const struct line *l,
 		enum smtp_state before, const struct sink out[2]);
@@ -122,10 +123,24 @@ drive_sinks(struct drive *d, struct sink out[2])
 	}
 }
 
+/* No octet of the client's before TLS. */
+static inline void
+drive_guard(const struct drive *d, const struct sink *k)
+{
+	char hello[300];
+
+	snprintf(hello, sizeof(hello), "EHLO %s\r\n", d->m.context->gateway);
+	DRIVE_CHECK(k->len == 0 || (k->len == strlen(hello) &&
+		memcmp(k->p, hello, k->len) == 0) || (k->len == 10 &&
+		memcmp(k->p, "STARTTLS\r\n", 10) == 0));
+}
+
 /* session_flush_sinks, with what every machine promises. */
 static inline void
 drive_flush(struct drive *d, const struct sink out[2], size_t room)
 {
+	if (d->guard && !d->secure)
+		drive_guard(d, &out[SERVER]);
 	for (int i = 0; i < 2; i++) {
 		DRIVE_CHECK(out[i].len <= out[i].cap);
 		DRIVE_CHECK(out[i].len <= room);
