@@ -1,0 +1,33 @@
+# bash completion for sallyport(8)
+# shellcheck shell=bash
+
+_sallyport() {
+	local current=${COMP_WORDS[COMP_CWORD]}
+	local previous=${COMP_WORDS[COMP_CWORD - 1]}
+	local word words='' i
+
+	COMPREPLY=()
+	if [[ $previous == -c ]]; then
+		mapfile -t COMPREPLY < <(compgen -f -- "$current")
+		compopt -o filenames 2> /dev/null
+		return
+	fi
+	# the command so far, without options and their arguments
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		word=${COMP_WORDS[i]}
+		case $word in
+		-c) ((i++)) ;;
+		-*) ;;
+		*) words+=" $word" ;;
+		esac
+	done
+	case $words in
+	'') words='check rules status reload healthy -c --json --help --version' ;;
+	' rules') words='show apply verify remove --json --help' ;;
+	' check') words='--defaults --json --help' ;;
+	*) words='--json --help' ;;
+	esac
+	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+}
+
+complete -F _sallyport sallyport
