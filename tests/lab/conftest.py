@@ -59,3 +59,12 @@ def pytest_runtest_makereport(item, call):
     if report.failed and call.when in ("setup", "call", "teardown"):
         for path in sorted(proc.LOG.glob("*.log")):
             report.sections.append((str(path), proc.tail(path, 15)))
+
+
+ORDER = ("test_lab", "test_kernel", "test_scenes", "test_processes",
+         "test_rules", "test_peers", "test_failures", "test_load")
+
+
+def pytest_collection_modifyitems(items):
+    """The lab without a daemon first: those tests see mail go direct."""
+    items.sort(key=lambda item: ORDER.index(item.module.__name__))
