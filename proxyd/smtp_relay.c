@@ -11,6 +11,7 @@
  * Remembers at most WATCH_LINE bytes of a line a side; all input is hostile.
  */
 #include <string.h>
+#include <strings.h>
 
 #include "proxyd/smtp.h"
 
@@ -59,6 +60,14 @@ push(struct watch *w, unsigned what)
 		(uint8_t)what;
 }
 
+/* "BDAT n LAST": the reply is about the mail, not about a part of it. */
+static bool
+is_last_chunk(const struct command *c)
+{
+	return c->arg_len > 5 && strncasecmp((const char *)c->arg +
+		c->arg_len - 5, " LAST", 5) == 0;
+}
+
 static void
 watch_command(struct machine *m, const struct line *l)
 {
@@ -89,6 +98,10 @@ watch_command(struct machine *m, const struct line *l)
 			return;
 		}
 		w->chunk = n;
+		if (is_last_chunk(&c)) {
+			push(w, EXPECT_FINAL);
+			return;
+		}
 		break;
 	case VERB_AUTH:
 		/* Its lines look like commands; who authenticates on port 25
@@ -138,7 +151,7 @@ watch_reply(struct machine *m, const struct line *l)
 			w->dotted = 0;
 			push(w, EXPECT_FINAL);
 		}
-	} else if (what == EXPECT_FINAL || what == VERB_BDAT) {
+	} else if (what == EXPECT_FINAL) {
 		m->notes.messages += code >= 200 && code < 300;
 	}
 }
