@@ -65,7 +65,7 @@ UGLY = re.compile(r"AddressSanitizer|runtime error:|Assertion|SIGSEGV|"
                   r"LeakSanitizer|core dumped|double free")
 
 
-def quick(workers=1, grace=3, delay=0, submission="tls:465", gateway="",
+def quick(workers=1, grace=2, delay=0, submission="tls:465", gateway="",
           per_line=20):
     return QUICK.format(workers=workers, grace=grace, delay=delay,
                         submission=submission, gateway=gateway,

@@ -215,7 +215,7 @@ def test_the_gateway_is_no_origin(gate, target, port):
 
 BROKEN = {
     "unknown key": ("gateway = {", "gateway = { colour = 3;", "colour"),
-    "wrong type": ("grace = 3", 'grace = "three"', "grace"),
+    "wrong type": ("grace = 2", 'grace = "two"', "grace"),
     "host bits": ("198.19.0.0/24", "198.19.0.7/24", "198.19.0.7"),
     "same prefix twice": ("198.19.0.0/24", "198.18.0.0/16", "198.18.0.0/16"),
     "unknown action": ('port25 = "submit"', 'port25 = "sumbit"', "sumbit"),

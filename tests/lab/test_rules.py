@@ -1,6 +1,8 @@
 """Kernel rules: idempotent, verified, gone without trace, and harmless to
 what was there before."""
 
+import shlex
+
 import pytest
 
 import clients
@@ -58,7 +60,7 @@ def first_rule(tables, *words):
         if line.startswith("*"):
             table = line[1:]
         if line.startswith("-A") and all(word in line for word in words):
-            return [tables, "-w", "-t", table, "-D"] + line[3:].split()
+            return [tables, "-w", "-t", table, "-D"] + shlex.split(line[3:])
     raise AssertionError(f"{tables}: no rule with {words}")
 
 
