@@ -192,8 +192,12 @@ pop3_list_line(struct machine *m, const struct line *l, struct sink *to)
 	    !starts_with(l, ".") && sasl_mechanism(l->text, l->len) == 0)
 		return;
 	if (m->u.pop3.verb == POP_CAPA && has_word(l, "SASL", &after)) {
+		uint32_t mechs = sasl_list(l->text + after, l->len - after);
+
+		if (mechs == 0)
+			return;
 		sink_text(to, "SASL");
-		sasl_print(sasl_list(l->text + after, l->len - after), to);
+		sasl_print(mechs, to);
 		sink_text(to, "\r\n");
 		return;
 	}

@@ -1,0 +1,309 @@
+/*
+ * pop3.c - unit tests of proxyd/pop3.c and of sasl.c's table
+ *
+ * Both sides as scripts (tests/drive.h), whole and an octet at a time. The
+ * point of most rows: what the client's password manager will make of it.
+ */
+#include "proxyd/sasl.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "tests/drive.h"
+
+#define N(a) (sizeof(a) / sizeof((a)[0]))
+
+static struct server_conf server = {
+	.name = (char[]){ "pop.isp.example" }, .pop3 = { TLS_IMPLICIT, 995 },
+};
+
+static void
+start(struct drive *d, struct context *x)
+{
+	memset(x, 0, sizeof(*x));
+	x->gateway = "gw1.isp.example";
+	x->server = &server;
+	memcpy(x->id, "ID0", 4);
+	drive_open(d);
+	pop3_init(&d->m, x);
+}
+
+#define OPEN "! dial tls:995", "x NN", "U", "x NL", "S +OK Dovecot ready.", \
+	"c +OK Dovecot ready.", "x LL"
+#define C(line) "C " line, "s " line, "x NL"
+#define S(line) "S " line, "c " line
+#define SAYS(words) "c -ERR [SYS/TEMP] pop.isp.example: " words " (ref ID0)"
+
+static const struct dialogue {
+	const char *name;
+	bool whole;
+	const char *script[48];
+} dialogues[] = {
+	{ "USER and PASS", false, { OPEN, C("USER a"), S("+OK"), "x LL",
+		C("PASS secret"), S("+OK Logged in."), "x RR", "C STAT",
+		"s STAT", "Y +OK 1 1", "z +OK 1 1", "X CAPA~\r", "y CAPA~\r",
+		NULL } },
+	{ "APOP's greeting, octet for octet", false, { "! dial tls:995", "U",
+		"Y +OK POP3 <1896.697170952@dbc.mtview.ca.us>  \r\n",
+		"z +OK POP3 <1896.697170952@dbc.mtview.ca.us>  \r\n", "x LL",
+		C("APOP a c4c9334bac560ecc979e58001b3e22fb"), S("+OK"), "x RR",
+		NULL } },
+	{ "a greeting that ends in LF", false, { "! dial tls:995", "U",
+		"Y +OK <1@x>\n", "z +OK <1@x>\n", "x LL", NULL } },
+	{ "a wrong password stays parsed", false, { OPEN, C("USER a"),
+		S("+OK"), C("PASS x"), S("-ERR [AUTH] Wrong"), "x LL",
+		C("USER a"), S("+OK"), C("PASS y"), S("+OK"), "x RR", NULL } },
+	{ "pipelined", false, { OPEN, "C USER a\nPASS x\nSTAT\nQUIT",
+		"s USER a", "x NL", S("+OK"), "s PASS x", "x NL", S("+OK"),
+		"s STAT\nQUIT", "x RR", NULL } },
+	{ "pipelined, wrong password", false, { OPEN, "C PASS x\nSTAT",
+		"s PASS x", S("-ERR [AUTH] No"), "s STAT", S("-ERR No"), "x LL",
+		NULL } },
+	{ "CAPA is edited", false, { OPEN, C("CAPA"), "S +OK\nCAPA\nTOP\nUIDL\n"
+		"RESP-CODES\nPIPELINING\nAUTH-RESP-CODE\nSTLS\nUSER\n"
+		"SASL PLAIN LOGIN SCRAM-SHA-256-PLUS SCRAM-SHA-256 GSSAPI\n"
+		"IMPLEMENTATION STLS\n.", "c +OK\nCAPA\nTOP\nUIDL\nRESP-CODES\n"
+		"PIPELINING\nAUTH-RESP-CODE\nUSER\n"
+		"SASL SCRAM-SHA-256 PLAIN LOGIN\nIMPLEMENTATION STLS\n.",
+		"x LL", NULL } },
+	{ "CAPA: no mechanism is left", false, { OPEN, C("CAPA"),
+		"S +OK\nsasl GSSAPI EXTERNAL\nstls\n.", "c +OK\n.", NULL } },
+	{ "CAPA refused", false, { OPEN, C("CAPA"), S("-ERR What?"), "x LL",
+		NULL } },
+	{ "CAPA and what follows", false, { OPEN, "C capa\nUSER a", "s capa",
+		"S +OK\nTOP\n.", "c +OK\nTOP\n.", "s USER a", S("+OK"),
+		NULL } },
+	{ "the list of a bare AUTH", false, { OPEN, C("AUTH"), "S +OK\nPLAIN\n"
+		"GSSAPI\nSCRAM-SHA-1-PLUS\nlogin\n.",
+		"c +OK\nPLAIN\nlogin\n.", "x LL", NULL } },
+	{ "AUTH with a continuation", false, { OPEN, C("AUTH PLAIN"), "S + ",
+		"c + ", "x LL", C("QUIT"), S("+OK Logged in."), "x RR",
+		NULL } },
+	{ "AUTH, no space behind the plus", false, { OPEN, C("AUTH PLAIN"),
+		"S +", "c +", "x LL", C("AGEAYg=="), S("+OK"), "x RR", NULL } },
+	{ "AUTH with an initial response", false, { OPEN,
+		C("auth plain AGEAYg=="), S("-ERR [AUTH] No"), "x LL", NULL } },
+	{ "AUTH cancelled", false, { OPEN, C("AUTH LOGIN"), S("+ VXNlcm5hbWU6"),
+		C("*"), S("-ERR Cancelled"), "x LL", C("USER a"), S("+OK"),
+		NULL } },
+	{ "AUTH that is not carried", false, { OPEN,
+		"C AUTH SCRAM-SHA-256-PLUS biws",
+		"c -ERR Mechanism is not offered here", "C AUTH GSSAPI",
+		"c -ERR Mechanism is not offered here", "x LL", NULL } },
+	{ "STLS", false, { OPEN, "C STLS", "c -ERR STLS is not offered", "x LL",
+		C("USER a"), S("+OK"), NULL } },
+	{ "QUIT", false, { OPEN, C("QUIT"), S("+OK Bye"), "! close done",
+		NULL } },
+	{ "nothing behind +OK", false, { "! dial tls:995", "U", S("+OK"),
+		C("USER a"), S("+OKAY"), C("PASS b"), S("+OK"), "x RR",
+		NULL } },
+	{ "bare LF", false, { OPEN, "X USER a\n", "s USER a", "Y +OK\n",
+		"c +OK", NULL } },
+	{ "a bare CR", false, { OPEN, "X USER a\rPASS b\r\n",
+		"! fail client-protocol", SAYS("command not understood"),
+		NULL } },
+	{ "NUL", false, { OPEN, "X USER ~\r\n", "! fail nul-byte",
+		SAYS("NUL byte in a command"), NULL } },
+	{ "server: NUL", false, { OPEN, C("USER a"), "Y +OK ~\r\n",
+		"! fail server-protocol",
+		SAYS("sent a reply that is none: +OK ?"), NULL } },
+	{ "server: garbage", false, { OPEN, C("PASS a"), "S * OK",
+		"! fail server-protocol",
+		SAYS("sent a reply that is none: * OK"), NULL } },
+	{ "server: a plus at the wrong time", false, { OPEN, C("PASS a"),
+		"S + go", "! fail server-protocol",
+		SAYS("sent a reply that is none: + go"), NULL } },
+	{ "server: unasked", false, { OPEN, "S +OK", "! fail server-protocol",
+		SAYS("sent a reply that is none: +OK"), NULL } },
+	{ "server: unasked goodbye", false, { OPEN,
+		S("-ERR Disconnected for inactivity."), "! close server-eof",
+		NULL } },
+	{ "server: no welcome", false, { "! dial tls:995", "U",
+		"S -ERR [SYS/PERM] No", "! fail server-greeting",
+		SAYS("refuses service: -ERR [SYS/PERM] No"), NULL } },
+	{ "unreachable", false, { "! dial tls:995", "F connect-failed refused",
+		"! fail connect-failed", SAYS("cannot be reached: refused"),
+		NULL } },
+	{ "certificate", false, { "! dial tls:995", "F certificate mismatch",
+		"! fail certificate",
+		SAYS("certificate not accepted: mismatch"), NULL } },
+	{ "the server vanishes at the login", false, { OPEN, C("PASS a"), "E",
+		"! fail server-eof", SAYS("closed the connection"), NULL } },
+	{ "the server is silent at the login", false, { OPEN, C("PASS a"),
+		"F server-timeout", "! fail server-timeout", SAYS("is silent"),
+		NULL } },
+	{ "no word of ours inside a list", false, { OPEN, C("CAPA"),
+		S("+OK\nTOP"), "E", "! fail server-eof", NULL } },
+	{ "no word of ours inside a mail", false, { OPEN, C("PASS a"),
+		S("+OK"), "F drain", "! fail drain", NULL } },
+	{ "UTF8 and LANG", false, { OPEN, C("UTF8"), S("+OK"), C("LANG"),
+		S("+OK\nen English\n."), "x LL", C("LANG en"), S("+OK en"),
+		"x LL", NULL } },
+};
+
+static void
+scripts(void **state)
+{
+	unsigned bad = 0;
+
+	(void)state;
+	for (size_t i = 0; i < 2 * N(dialogues); i++) {
+		const struct dialogue *row = &dialogues[i / 2];
+		struct context x;
+		struct drive d;
+
+		start(&d, &x);
+		if (drive_play(&d, row->script, i % 2) == -1) {
+			print_message("# %s, in pieces of %zu\n", row->name,
+				i % 2);
+			bad++;
+		}
+		drive_close(&d);
+	}
+	assert_int_equal(bad, 0);
+}
+
+/* Every reason the engine may have, before the login: [SYS/TEMP], one line. */
+static void
+farewells(void **state)
+{
+	(void)state;
+	for (int why = REASON_DONE; why < REASON_COUNT; why++) {
+		static const char *const script[] = { OPEN, NULL };
+		struct context x;
+		struct drive d;
+		struct line l;
+
+		start(&d, &x);
+		assert_int_equal(drive_play(&d, script, 0), 0);
+		drive_fail(&d, (enum reason)why, "x");
+		const uint8_t *p = d.out[CLIENT].p + d.out[CLIENT].seen;
+		size_t n = drive_left(&d.out[CLIENT]);
+		assert_int_equal(frame_line(p, n, &l), 1);
+		assert_int_equal(l.total, n);
+		assert_int_equal(l.flags, 0);
+		assert_true(l.total <= 512);
+		assert_memory_equal(l.text, "-ERR [SYS/TEMP] ", 16);
+		drive_close(&d);
+	}
+}
+
+static void
+long_list(void **state)
+{
+	static const char *const script[] = { OPEN, C("CAPA"), S("+OK"), NULL };
+	struct context x;
+	struct drive d;
+	int n = 0;
+
+	(void)state;
+	start(&d, &x);
+	assert_int_equal(drive_play(&d, script, 0), 0);
+	while (!d.closed && n < 300) {
+		drive_send(&d, SERVER, "X-1\r\n", 5, 0);
+		n++;
+	}
+	assert_int_equal(n, 201);
+	assert_int_equal(d.m.reason, REASON_SERVER_PROTOCOL);
+	assert_int_equal(drive_left(&d.out[CLIENT]), 200 * 5);
+	drive_close(&d);
+}
+
+static void
+errors(void **state)
+{
+	static const char *const script[] = { OPEN, NULL };
+	struct context x;
+	struct drive d;
+	int n = 0;
+
+	(void)state;
+	start(&d, &x);
+	assert_int_equal(drive_play(&d, script, 0), 0);
+	while (!d.closed && n < 300) {
+		drive_send(&d, CLIENT, "STLS\r\n", 6, 0);
+		n++;
+	}
+	assert_int_equal(n, 21);
+	assert_int_equal(d.m.reason, REASON_TOO_MANY_ERRORS);
+	assert_int_equal(drive_left(&d.out[SERVER]), 0);
+	drive_close(&d);
+}
+
+/* Tickets of large domains: a line of 16 KB passes, a longer one ends it. */
+static void
+long_lines(void **state)
+{
+	static const char *const script[] = { OPEN, C("AUTH NTLM"), S("+ "),
+		NULL };
+	static uint8_t line[LINE_MAX_OCTETS];
+	struct context x;
+	struct drive d;
+
+	(void)state;
+	memset(line, 'A', sizeof(line));
+	memcpy(line + sizeof(line) - 2, "\r\n", 2);
+	start(&d, &x);
+	assert_int_equal(drive_play(&d, script, 0), 0);
+	drive_send(&d, CLIENT, line, sizeof(line), 0);
+	assert_int_equal(drive_left(&d.out[SERVER]), sizeof(line));
+	d.out[SERVER].seen = d.out[SERVER].len;
+	drive_send(&d, SERVER, "+ \r\n", 4, 0);
+	line[sizeof(line) - 1] = 'A';
+	drive_send(&d, CLIENT, line, sizeof(line), 0);
+	assert_true(d.closed);
+	assert_int_equal(drive_left(&d.out[SERVER]), 0);
+	drive_close(&d);
+}
+
+static void
+mechanisms(void **state)
+{
+	static const struct {
+		const char *list, *want;
+	} rows[] = {
+		{ "", "" }, { "   ", "" }, { "PLAIN", " PLAIN" },
+		{ "login plain", " PLAIN LOGIN" },
+		{ "\tPLAIN\t LOGIN ", " PLAIN LOGIN" },
+		{ "PLAIN PLAIN", " PLAIN" },
+		{ "SCRAM-SHA-1-PLUS SCRAM-SHA-256-PLUS", "" },
+		{ "GSSAPI DIGEST-MD5 EXTERNAL ANONYMOUS SRP GS2-KRB5", "" },
+		{ "PLAI PLAINS XPLAIN", "" },
+		{ "NTLM OAUTHBEARER XOAUTH2 CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-224 "
+			"SCRAM-SHA-256 SCRAM-SHA-512",
+			" SCRAM-SHA-512 SCRAM-SHA-256 SCRAM-SHA-224 SCRAM-SHA-1"
+			" CRAM-MD5 XOAUTH2 OAUTHBEARER NTLM" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < N(rows); i++) {
+		uint8_t text[256];
+		struct sink out = { text, 0, sizeof(text) };
+
+		sasl_print(sasl_list((const uint8_t *)rows[i].list,
+			strlen(rows[i].list)), &out);
+		assert_int_equal(out.len, strlen(rows[i].want));
+		assert_memory_equal(text, rows[i].want, out.len);
+	}
+	assert_int_equal(sasl_mechanism((const uint8_t *)"PLAIN LOGIN", 11), 0);
+	assert_int_equal(sasl_mechanism((const uint8_t *)"PLAINX", 5),
+		sasl_list((const uint8_t *)"PLAIN", 5));
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(scripts),
+		cmocka_unit_test(farewells),
+		cmocka_unit_test(long_list),
+		cmocka_unit_test(errors),
+		cmocka_unit_test(long_lines),
+		cmocka_unit_test(mechanisms),
+	};
+
+	return cmocka_run_group_tests_name("pop3", tests, NULL, NULL);
+}
