@@ -123,13 +123,12 @@ look_at_rules(struct routes *r, const struct conf *c, int family, FILE *err)
 {
 	const char *const argv[] = { "ip", option(family), "-N", "-j", "rule",
 		"show", NULL };
-	json_t *list = ask(argv, err), *o;
-	size_t i;
+	json_t *list = ask(argv, err);
 
 	if (list == NULL)
 		return -1;
-	json_array_foreach(list, i, o)
-		look_at_rule(r, c, o);
+	for (size_t i = 0; i < json_array_size(list); i++)
+		look_at_rule(r, c, json_array_get(list, i));
 	json_decref(list);
 	return 0;
 }
@@ -140,15 +139,14 @@ look_at_table(struct routes *r, const struct conf *c, int family, FILE *err)
 	char table[16];
 	const char *const argv[] = { "ip", option(family), "-N", "-j", "route",
 		"show", "table", table, NULL };
-	json_t *list, *o;
-	size_t i;
+	json_t *list;
 
 	snprintf(table, sizeof(table), "%u", c->table);
 	list = ask(argv, err);
 	if (list == NULL)
 		return -1;
-	json_array_foreach(list, i, o)
-		look_at_route(r, c, o);
+	for (size_t i = 0; i < json_array_size(list); i++)
+		look_at_route(r, c, json_array_get(list, i));
 	json_decref(list);
 	return 0;
 }
@@ -160,15 +158,15 @@ look_for_old_routes(struct routes *r, const struct conf *c, int family,
 	char proto[16];
 	const char *const argv[] = { "ip", option(family), "-N", "-j", "route",
 		"show", "table", "all", "proto", proto, NULL };
-	json_t *list, *o;
-	size_t i;
+	json_t *list;
 
 	snprintf(proto, sizeof(proto), "%d", OUR_PROTO);
 	list = ask(argv, err);
 	if (list == NULL)
 		return -1;
-	json_array_foreach(list, i, o) {
-		unsigned long table = number(o, "table", 254);
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		unsigned long table = number(json_array_get(list, i), "table",
+			254);
 
 		if ((c == NULL || table != c->table) &&
 		    r->nold_routes < ROUTE_OLD_MAX)
