@@ -113,10 +113,16 @@ put_eol(struct payload *s, uint8_t *o)
 	return o;
 }
 
+/* Bytes searched at once: RFC 5321's longest line. Unbounded, a block of short
+ * lines that lack their CR would be searched to its end for each of them. */
+#define RUN_MAX 1000
+
 /* Length of the run of ordinary bytes at p. */
 static size_t
 text_run(const uint8_t *p, size_t n)
 {
+	if (n > RUN_MAX)
+		n = RUN_MAX;
 	const uint8_t *stop = memchr(p, '\r', n);
 	if (stop != NULL)
 		n = (size_t)(stop - p);
