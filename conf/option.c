@@ -27,8 +27,8 @@
 	.size = sizeof(*((struct s *)0)->m)
 #define UNSTORED .offset = NOWHERE
 #define OPTION(path_, type_, store, default_, min_, max_, words_, help_) \
-	{ .path = path_, .type = type_, store, .deflt = default_, \
-	  .min = min_, .max = max_, .words = words_, .help = help_ },
+	{ .path = (path_), .type = (type_), store, .deflt = (default_), \
+	  .min = (min_), .max = (max_), .words = (words_), .help = (help_) },
 
 const struct option options[] = {
 #include "conf/option.tbl"

@@ -26,8 +26,14 @@ enum option_type {
 	WORD,		/* int: index into words */
 	FLAG,		/* bool: the second word */
 	TLS_VERSION,	/* unsigned: TLS1_x_VERSION */
-	NAME, HOST, USER, PATH, SOCKET, URL,	/* char *, each with its rules */
-	LINES, INTERFACES,			/* char ** and count */
+	NAME,		/* char *, like the next five; text.c has their rules */
+	HOST,
+	USER,
+	PATH,
+	SOCKET,
+	URL,
+	LINES,		/* char ** and count */
+	INTERFACES,	/* the same */
 	PREFIXES,	/* struct prefix * and count */
 	ADDRESSES,	/* struct addr * and count */
 	DESTINATIONS,	/* PREFIXES, or "own" (conf.pass_own) */
@@ -67,8 +73,9 @@ struct load {
 };
 
 /*
- * One error, counted; line 0: about the file as a whole. Bytes that are not printable ASCII become '?': file
- * contents must not steer the terminal that shows the message.
+ * One error, counted; line 0: about the file as a whole. Bytes that are not
+ * printable ASCII become '?': file contents must not steer the terminal that
+ * shows the message.
  */
 void complain(struct load *l, const char *file, unsigned line,
 	const char *fmt, ...) __attribute__((format(printf, 4, 5)));

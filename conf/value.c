@@ -14,7 +14,6 @@
  * not used after an error.
  */
 #include <openssl/ssl.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,18 +81,19 @@ option_expects(const struct option *o, char *out, size_t cap)
 		[PATH] = "the path of a file",
 		[SOCKET] = "an absolute path of at most 107 characters",
 		[URL] = "an address that begins with https:// or http://",
-		[LINES] = "a list of 1 to 8 texts, each 1 to 400 characters of "
-			"printable ASCII",
-		[INTERFACES] = "a list of interface names like ( \"eth1\", "
-			"\"ppp+\" )",
-		[PREFIXES] = "a list of prefixes like ( \"198.18.0.0/16\", "
-			"\"2001:db8::/32\" )",
-		[ADDRESSES] = "a list of ordinary addresses like "
-			"( \"203.0.113.25\", \"2001:db8::25\" )",
+		[LINES] = ("a list of 1 to 8 texts, each 1 to 400 characters "
+			"of printable ASCII"),
+		[INTERFACES] = ("a list of interface names like ( \"eth1\", "
+			"\"ppp+\" )"),
+		[PREFIXES] = ("a list of prefixes like ( \"198.18.0.0/16\", "
+			"\"2001:db8::/32\" )"),
+		[ADDRESSES] = ("a list of ordinary addresses like "
+			"( \"203.0.113.25\", \"2001:db8::25\" )"),
 		[DESTINATIONS] = "a list of \"own\" and prefixes",
 		[PORTS] = "\"LOW-HIGH\" with 1024 <= LOW <= HIGH <= 65535",
-		[MARK] = "\"VALUE/MASK\" like \"0x2500/0xff00\", VALUE not zero "
-			"and inside MASK, also after adding MASK's lowest bit",
+		[MARK] = ("\"VALUE/MASK\" like \"0x2500/0xff00\", VALUE not "
+			"zero and inside MASK, also after adding MASK's lowest "
+			"bit"),
 		[CODE] = "\"5yz 5.y.z\" like \"550 5.7.1\"",
 		[TRUST] = "\"system\" or the path of a PEM file",
 	};
@@ -396,7 +396,7 @@ read_line(struct load *l, const struct option *o, config_setting_t *elem,
 		return refuse(l, o, elem, why);
 	if ((copy = strdup(text)) == NULL)
 		return refuse(l, o, elem, "out of memory");
-	memcpy(slot, &copy, sizeof(copy));
+	*(char **)slot = copy;
 	return 1;
 }
 
@@ -512,23 +512,6 @@ put_text(const struct option *o, config_setting_t *group, const char *text)
 }
 
 static int
-put_format(const struct option *o, config_setting_t *group, const char *fmt,
-	...) __attribute__((format(printf, 3, 4)));
-
-static int
-put_format(const struct option *o, config_setting_t *group, const char *fmt,
-	...)
-{
-	char text[64];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	return put_text(o, group, text);
-}
-
-static int
 put_number(const struct option *o, config_setting_t *group, long n)
 {
 	config_setting_t *s = config_setting_add(group, option_leaf(o),
@@ -587,11 +570,13 @@ static int
 put_endpoint(const struct option *o, const void *owner, config_setting_t *group)
 {
 	const struct endpoint *e = member_of(o, owner);
+	char text[32];
 
 	if (e->mode == TLS_NONE)
 		return 0;
-	return put_format(o, group, "%s:%u",
+	snprintf(text, sizeof(text), "%s:%u",
 		e->mode == TLS_IMPLICIT ? "tls" : "starttls", e->port);
+	return put_text(o, group, text);
 }
 
 static int
@@ -600,8 +585,10 @@ put_code(const struct option *o, const void *owner, config_setting_t *group)
 	const struct block_conf *b = (const struct block_conf *)
 		(const void *)((const char *)member_of(o, owner) -
 		offsetof(struct block_conf, code));
+	char text[32];
 
-	return put_format(o, group, "%u %s", b->code, b->esc);
+	snprintf(text, sizeof(text), "%u %s", b->code, b->esc);
+	return put_text(o, group, text);
 }
 
 int
@@ -611,6 +598,7 @@ value_write(const struct option *o, const void *owner, config_setting_t *group)
 	const uint16_t *ports;
 	config_setting_t *s;
 	const char *text;
+	char two[32];
 
 	switch (o->type) {
 	case BOOL:
@@ -630,9 +618,11 @@ value_write(const struct option *o, const void *owner, config_setting_t *group)
 		return put_list(o, owner, group);
 	case PORTS:
 		ports = member_of(o, owner);
-		return put_format(o, group, "%u-%u", ports[0], ports[1]);
+		snprintf(two, sizeof(two), "%u-%u", ports[0], ports[1]);
+		return put_text(o, group, two);
 	case MARK:
-		return put_format(o, group, "0x%x/0x%x", c->mark, c->mark_mask);
+		snprintf(two, sizeof(two), "0x%x/0x%x", c->mark, c->mark_mask);
+		return put_text(o, group, two);
 	case CODE:
 		return put_code(o, owner, group);
 	case ENDPOINT:

@@ -264,44 +264,44 @@ prefix_equal(const struct prefix *a, const struct prefix *b)
 }
 
 struct special {
+	const char *word;	/* NULL: ordinary, stop looking */
 	uint8_t ip[16];
 	uint8_t len;
-	const char *word;	/* NULL: ordinary, stop looking */
 	uint8_t embeds;		/* offset of an IPv4 address that decides, or 0 */
 };
 
 /* IANA special-purpose registry; the first row that matches decides. */
 static const struct special special4[] = {
-	{ { 0 }, 8, "unspecified", 0 },
-	{ { 10 }, 8, "private", 0 },
-	{ { 100, 64 }, 10, "private", 0 },	/* RFC 6598, behind CGN */
-	{ { 127 }, 8, "loopback", 0 },
-	{ { 169, 254 }, 16, "link-local", 0 },
-	{ { 172, 16 }, 12, "private", 0 },
-	{ { 192, 0, 0 }, 24, "reserved", 0 },
-	{ { 192, 88, 99 }, 24, "reserved", 0 },	/* 6to4 relays, RFC 7526 */
-	{ { 192, 168 }, 16, "private", 0 },
-	{ { 224 }, 4, "multicast", 0 },
-	{ { 240 }, 4, "reserved", 0 },
+	{ "unspecified", { 0 }, 8, 0 },
+	{ "private", { 10 }, 8, 0 },
+	{ "private", { 100, 64 }, 10, 0 },	/* RFC 6598, behind CGN */
+	{ "loopback", { 127 }, 8, 0 },
+	{ "link-local", { 169, 254 }, 16, 0 },
+	{ "private", { 172, 16 }, 12, 0 },
+	{ "reserved", { 192, 0, 0 }, 24, 0 },
+	{ "reserved", { 192, 88, 99 }, 24, 0 },	/* 6to4 relays, RFC 7526 */
+	{ "private", { 192, 168 }, 16, 0 },
+	{ "multicast", { 224 }, 4, 0 },
+	{ "reserved", { 240 }, 4, 0 },
 };
 
 static const struct special special6[] = {
-	{ { [15] = 1 }, 128, "loopback", 0 },
-	{ { 0 }, 128, "unspecified", 0 },
-	{ { [10] = 0xff, [11] = 0xff }, 96, "mapped", 0 },
-	{ { 0, 0x64, 0xff, 0x9b }, 96, "nat64", 12 },
+	{ "loopback", { [15] = 1 }, 128, 0 },
+	{ "unspecified", { 0 }, 128, 0 },
+	{ "mapped", { [10] = 0xff, [11] = 0xff }, 96, 0 },
+	{ "nat64", { 0, 0x64, 0xff, 0x9b }, 96, 12 },
 	/* RFC 8215: where the IPv4 address sits is the operator's secret */
-	{ { 0, 0x64, 0xff, 0x9b, 0, 1 }, 48, "nat64", 0 },
-	{ { 0x20, 0x02 }, 16, "6to4", 2 },
-	{ { 0x20, 0x01, 0, 0 }, 32, "reserved", 0 },	/* Teredo */
-	{ { 0x20, 0x01, 0, 0x10 }, 28, "reserved", 0 },	/* ORCHID */
-	{ { 0x20, 0x01, 0, 0x20 }, 28, "reserved", 0 },
-	{ { 0x20 }, 3, NULL, 0 },			/* global unicast */
-	{ { 0xfc }, 7, "private", 0 },
-	{ { 0xfe, 0x80 }, 10, "link-local", 0 },
-	{ { 0xfe, 0xc0 }, 10, "private", 0 },		/* site-local */
-	{ { 0xff }, 8, "multicast", 0 },
-	{ { 0 }, 0, "reserved", 0 },
+	{ "nat64", { 0, 0x64, 0xff, 0x9b, 0, 1 }, 48, 0 },
+	{ "6to4", { 0x20, 0x02 }, 16, 2 },
+	{ "reserved", { 0x20, 0x01, 0, 0 }, 32, 0 },	/* Teredo */
+	{ "reserved", { 0x20, 0x01, 0, 0x10 }, 28, 0 },	/* ORCHID */
+	{ "reserved", { 0x20, 0x01, 0, 0x20 }, 28, 0 },
+	{ NULL, { 0x20 }, 3, 0 },			/* global unicast */
+	{ "private", { 0xfc }, 7, 0 },
+	{ "link-local", { 0xfe, 0x80 }, 10, 0 },
+	{ "private", { 0xfe, 0xc0 }, 10, 0 },		/* site-local */
+	{ "multicast", { 0xff }, 8, 0 },
+	{ "reserved", { 0 }, 0, 0 },
 };
 
 static const struct special *
