@@ -282,7 +282,7 @@ def test_reload_takes_a_changed_allowlist(world, gate):
         result = gate.rules("apply")
         assert result.ok, result.out
         os.kill(pid, signal.SIGHUP)
-        gate.wait_text(since, r"reload|configuration")
+        gate.wait_text(since, r"is in force")
         token = "let-out"
         result = clients.swaks("second", net.address("mxa", 4),
                                "info@alpha.example", token)
@@ -293,7 +293,7 @@ def test_reload_takes_a_changed_allowlist(world, gate):
         path.write_text(good)
         since = gate.here()
         os.kill(pid, signal.SIGHUP)
-        gate.wait_text(since, r"reload|configuration")
+        gate.wait_text(since, r"is in force")
         gate.apply()
         gate.wait_all()
     assert gate.process.pid == pid and gate.alive()
