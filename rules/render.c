@@ -99,8 +99,9 @@ static const struct row rows[] = {
 		"on_failure closed: block" },
 
 	/* Divert of our own sockets' packets; never behind the gate. A SYN is
-	 * left to TPROXY, which knows what to do when an older connection of
-	 * the same ports is still in TIME_WAIT. */
+	 * left to TPROXY, which hands it to the listener when an older
+	 * connection of the same ports is still in TIME_WAIT; diverted, it
+	 * would cost the client a reset and another attempt. */
 	{ TABLE_MANGLE, ALWAYS, "PREROUTING", "", "sallyport_pre",
 		"divert and capture" },
 	{ TABLE_MANGLE, ALWAYS, "sallyport_pre", "-m mark --mark {own} ",
@@ -303,6 +304,16 @@ rule_add(struct ruleset *r, const struct row *row, const struct words *w)
 	return 0;
 }
 
+/* The same interface twice would be the same rule twice. */
+static bool
+named_before(const struct conf *c, size_t i)
+{
+	for (size_t j = 0; j < i; j++)
+		if (strcmp(c->interfaces[i], c->interfaces[j]) == 0)
+			return true;
+	return false;
+}
+
 int
 render_table(const struct conf *c, uint8_t family, enum table t,
 	struct ruleset *r)
@@ -322,6 +333,8 @@ render_table(const struct conf *c, uint8_t family, enum table t,
 		if (row->table != t || !applies(c, row->when))
 			continue;
 		for (size_t j = 0; j < n; j++) {
+			if (each && named_before(c, j))
+				continue;
 			if (each && c->ninterfaces > 0)
 				snprintf(w[W_IN].value, sizeof(w[W_IN].value),
 					"-i %s ", c->interfaces[j]);
