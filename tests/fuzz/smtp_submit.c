@@ -1,0 +1,107 @@
+/*
+ * smtp_submit.c - fuzz target: a client and a submission server
+ *
+ * Records as tests/drive.h reads them; the first octet chooses how the server
+ * is reached. Beside the promises every machine makes (drive.h): before TLS
+ * nothing but EHLO and STARTTLS reaches the server; outside AUTH and a payload
+ * it gets whole commands of known verbs, none about mail before its own 235;
+ * a payload has no NUL, no bare CR or LF and ends where it should.
+ */
+#include <stdint.h>
+#include <strings.h>
+
+#include "tests/drive.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static struct server_conf server = { .name = (char[]){ "mail" } };
+
+/* What the look of one session remembers. */
+static bool has_235;
+static uint8_t last;
+
+static bool
+is_verb(const struct sink *k, const char *verb)
+{
+	size_t n = strlen(verb);
+
+	return k->len > n && strncasecmp((const char *)k->p, verb, n) == 0 &&
+		(k->p[n] == ' ' || k->p[n] == '\r');
+}
+
+static void
+check_command(const struct sink *k)
+{
+	static const char *const open[] = { "EHLO", "STARTTLS", "AUTH", "RSET",
+		"NOOP", "QUIT", "HELP" };
+	static const char *const mail[] = { "MAIL", "RCPT", "DATA", "VRFY",
+		"EXPN" };
+	bool known = false;
+
+	for (size_t i = 0; i < sizeof(open) / sizeof(open[0]); i++)
+		known = known || is_verb(k, open[i]);
+	for (size_t i = 0; has_235 && i < sizeof(mail) / sizeof(mail[0]); i++)
+		known = known || is_verb(k, mail[i]);
+	DRIVE_CHECK(known);
+}
+
+static void
+check_payload(const struct sink *k)
+{
+	for (size_t i = 0; i < k->len; i++) {
+		DRIVE_CHECK(k->p[i] != '\0');
+		DRIVE_CHECK((k->p[i] == '\n') == (last == '\r'));
+		last = k->p[i];
+	}
+}
+
+static void
+look(struct drive *d, enum side from, const struct line *l,
+	enum smtp_state before, const struct sink out[2])
+{
+	const struct sink *k = &out[SERVER];
+
+	if (from == SERVER && l->len >= 3 && memcmp(l->text, "235", 3) == 0)
+		has_235 = true;
+	if (l == NULL) {
+		check_payload(k);
+		if (d->m.u.smtp.state == SMTP_FINAL)
+			DRIVE_CHECK(k->len >= 3 &&
+				memcmp(k->p + k->len - 3, ".\r\n", 3) == 0);
+		return;
+	}
+	last = '\n';
+	if (d->m.u.smtp.state == SMTP_DATA && before != SMTP_DATA)
+		last = 0;
+	if (k->len == 0)
+		return;
+	DRIVE_CHECK(k->len >= 2 && k->p[k->len - 2] == '\r');
+	DRIVE_CHECK(memchr(k->p, '\n', k->len) == k->p + k->len - 1);
+	DRIVE_CHECK(memchr(k->p, '\r', k->len) == k->p + k->len - 2);
+	DRIVE_CHECK(memchr(k->p, '\0', k->len) == NULL);
+	if (before != SMTP_AUTH_CLIENT)
+		check_command(k);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct context x = { .gateway = "gw1", .server = &server, .id = "ID0" };
+	struct drive d;
+
+	if (size == 0)
+		return 0;
+	server.submission = data[0] & 1 ?
+		(struct endpoint){ TLS_STARTTLS, 587 } :
+		(struct endpoint){ TLS_IMPLICIT, 465 };
+	server.starttls = data[0] & 2 ? 0 : 587;
+	has_235 = false;
+	last = 0;
+	drive_open(&d);
+	d.guard = true;
+	d.look = look;
+	smtp_submit_init(&d.m, &x);
+	drive_records(&d, data + 1, size - 1);
+	drive_close(&d);
+	return 0;
+}
