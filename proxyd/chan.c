@@ -385,7 +385,9 @@ queue_octets(struct chan *c, const uint8_t *p, size_t n)
 
 	if (c->reset || c->shut)
 		return -1;
-	if (s->gatherer != c || n > SCRATCH - s->gathered)
+	/* What was gathered for this side goes first, also before a write that
+	 * is too large to be gathered. */
+	if (s->gatherer != c || n > SCRATCH / 2 || n > SCRATCH - s->gathered)
 		(void)flush_gathered(s);
 	if (c->reset)
 		return -1;
