@@ -471,6 +471,14 @@ greet(struct session *s)
 	session_act(s, act);
 }
 
+/* A client cannot go on while the server does not read what it sent. */
+static bool
+is_server_late(const struct session *s)
+{
+	return s->machine.expect[CLIENT] == EXPECT_NONE ||
+		chan_pending(&s->side[SERVER]) > 0;
+}
+
 static void
 expired(struct session *s)
 {
@@ -495,9 +503,9 @@ expired(struct session *s)
 		    s->started + LIMIT_BLOCK <= relay_now())
 			session_fail(s, REASON_TIME_LIMIT, "");
 		else
-			session_fail(s, s->machine.expect[CLIENT] !=
-				EXPECT_NONE ? REASON_CLIENT_TIMEOUT :
-				REASON_SERVER_TIMEOUT, "");
+			session_fail(s, is_server_late(s) ?
+				REASON_SERVER_TIMEOUT : REASON_CLIENT_TIMEOUT,
+				"");
 		break;
 	default:
 		session_phase(s, PHASE_DEAD);

@@ -17,6 +17,9 @@ enum smtp_verb {
 #define SMTP_WAIT_REPLY 300	/* 4.5.3.2.1-4: greeting, MAIL, RCPT, DATA */
 #define SMTP_WAIT_BLOCK 180	/* 4.5.3.2.5: a block of the payload */
 #define SMTP_WAIT_FINAL 600	/* 4.5.3.2.6: reply to the payload */
+/* Silence after which a session that is carried unread is given up; TCP alone
+ * would keep it for ever. Three times RFC 5321's longest limit. */
+#define SMTP_WAIT_OPAQUE 1800
 /* Until our answer to the first EHLO; DESIGN.md section 6. */
 #define SMTP_WAIT_UPSTREAM 25
 

@@ -18,17 +18,13 @@
 /* Not a command: the server's greeting, and the reply to a payload. */
 enum { EXPECT_GREETING = VERB_UNKNOWN + 1, EXPECT_FINAL };
 
-/* Silence after which a relayed session is given up; TCP alone would keep it
- * for ever. RFC 5321's longest limit is 600 s, for the reply to a payload. */
-#define RELAY_IDLE 1800
-
 static enum act
 relay_greet(struct machine *m, struct sink out[2])
 {
 	(void)out;
 	m->dial.mode = TLS_NONE;
 	m->dial.port = 0;	/* the port the client dialled */
-	m->server_wait = RELAY_IDLE;
+	m->server_wait = SMTP_WAIT_OPAQUE;
 	return ACT_DIAL;
 }
 
@@ -38,7 +34,7 @@ relay_upstream(struct machine *m, struct sink out[2])
 	(void)out;
 	m->expect[CLIENT] = EXPECT_RAW;
 	m->expect[SERVER] = EXPECT_RAW;
-	m->client_wait = m->server_wait = RELAY_IDLE;
+	m->client_wait = m->server_wait = SMTP_WAIT_OPAQUE;
 	m->notes.stage = STAGE_GREETING;
 	return ACT_NONE;
 }

@@ -151,6 +151,7 @@ upstream_starttls(struct machine *m, const struct line *l, unsigned code,
 	sink_text(&out[CLIENT], "220 2.0.0 Ready to start TLS\r\n");
 	m->u.smtp.state = SMTP_OPAQUE;
 	m->dialling = false;
+	m->client_wait = m->server_wait = SMTP_WAIT_OPAQUE;
 	return ACT_TUNNEL;
 }
 
