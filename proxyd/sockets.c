@@ -76,6 +76,7 @@ listener(int family, uint16_t port)
 	if (make_transparent(fd, family) == 0 &&
 		set(fd, SOL_SOCKET, SO_REUSEADDR, 1) == 0 &&
 		set(fd, SOL_SOCKET, SO_REUSEPORT, 1) == 0 &&
+		set(fd, SOL_TCP, TCP_NODELAY, 1) == 0 &&	/* inherited */
 		bind(fd, (struct sockaddr *)&ss, len) == 0 &&
 		listen(fd, BACKLOG) == 0)
 		return fd;
