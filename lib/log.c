@@ -96,6 +96,7 @@ void
 log_set_ident(const char *ident)
 {
 	snprintf(logger.ident, sizeof(logger.ident), "%s", ident);
+	logger.lost = 0; /* what a parent lost before the fork is not ours */
 }
 
 int

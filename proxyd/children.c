@@ -34,7 +34,7 @@
 #define QUEUE_MAX 131072
 /* Batches a second; 64,000 new sessions a second are more than a core does. */
 #define NEEDS_MAX 1000
-/* Deaths further apart than this are not "rapid". */
+/* A process that lived longer than this did not die "in a row". */
 #define QUIET_MS 10000
 #define RAPID_FREE 3
 #define BACKOFF_MAX_MS 30000
@@ -469,7 +469,7 @@ child_start(struct parent *p, int slot)
 		return -1;
 	}
 	c->pinged = ++p->sequence;
-	c->pinged_at = parent_now();
+	c->pinged_at = c->born = parent_now();
 	c->next = p->children;
 	p->children = c;
 	introduce(c);
@@ -505,11 +505,11 @@ cause_of(int status, char out[32])
 }
 
 static int64_t
-back_off(struct slot *s, int64_t now)
+back_off(struct slot *s, int64_t born, int64_t now)
 {
 	int64_t wait = TICK_MS;
 
-	s->rapid = now - s->died_at < QUIET_MS ? s->rapid + 1 : 1;
+	s->rapid = now - born < QUIET_MS ? s->rapid + 1 : 1;
 	s->died_at = now;
 	if (s->rapid <= RAPID_FREE)
 		return now;
@@ -539,7 +539,7 @@ bury(struct child *c, int status)
 		return;
 	}
 	s = slot_of(p, c->slot);
-	s->start_at = back_off(s, parent_now());
+	s->start_at = back_off(s, c->born, parent_now());
 	s->dead_pid = c->pid;
 	s->dead_sessions = c->sessions;
 	s->dead_status = status;

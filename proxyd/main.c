@@ -95,6 +95,8 @@ main(int argc, char **argv)
 
 	if (status >= 0)
 		return status;
+	/* whatever the starting shell had open is none of our business */
+	(void)close_range(STDERR_FILENO + 1, ~0U, 0);
 	log_open("sallyportd", true);
 	conf = conf_load(o.path, stderr);
 	if (conf == NULL)

@@ -55,7 +55,7 @@ struct child {
 	bool leaving;		/* told to drain; not restarted */
 	bool condemned;		/* SIGKILL is on its way */
 	uint32_t pinged, ponged;	/* sequence numbers, 0: never */
-	int64_t pinged_at;
+	int64_t pinged_at, born;
 	int64_t leave_by;	/* leaving: killed at this time */
 	uint32_t sessions;	/* as of its last pong */
 	unsigned needs;		/* MSG_NEED since the last tick */
@@ -64,7 +64,7 @@ struct child {
 struct slot {			/* what outlives the process in it */
 	int listener4, listener6;	/* -1: none */
 	unsigned restarts;
-	unsigned rapid;		/* deaths in a row without a quiet time */
+	unsigned rapid;		/* deaths in a row, each soon after the start */
 	int64_t died_at;
 	int64_t start_at;	/* 0: running; else when to fork again */
 	pid_t dead_pid;		/* for the message about its successor */
