@@ -202,6 +202,67 @@ peer_gone(void **state)
 	assert_int_equal(0, chan_pending(c));
 }
 
+/* A peer that never reads: kept up to BUF_MAX, then given up and forgotten. */
+static void
+output_is_bounded(void **state)
+{
+	static const uint8_t block[SCRATCH];
+	struct pair *p = *state;
+	struct chan *c = &p->chan[0];
+	size_t most = 0;
+
+	for (int i = 0; i < 100 && !c->reset; i++) {
+		(void)chan_write(c, block, sizeof(block));
+		most = chan_pending(c) > most ? chan_pending(c) : most;
+	}
+	assert_true(c->reset);
+	assert_true(most >= CHAN_HIGH && most <= BUF_MAX + SCRATCH);
+	assert_null(c->out.mem);
+	assert_int_equal(-1, chan_flush(c));
+}
+
+/* What a closed chan had gathered must not reach the next one's peer. */
+static void
+close_forgets_gathered(void **state)
+{
+	struct pair *p = *state;
+	char got[16];
+
+	assert_int_equal(0, chan_write(&p->chan[0], "secret", 6));
+	chan_close(&p->chan[0], false);
+	assert_int_equal(-1, chan_write(&p->chan[0], "x", 1));
+	assert_int_equal(0, chan_write(&p->chan[1], "mine", 4));
+	assert_int_equal(1, chan_flush(&p->chan[1]));
+	assert_int_equal(4, read(p->peer[1], got, sizeof(got)));
+	assert_memory_equal("mine", got, 4);
+	assert_int_equal(0, read(p->peer[0], got, sizeof(got)));
+}
+
+/* Between turns an idle chan owns no heap, and a busy one no scratch. */
+static void
+idle_owns_nothing(void **state)
+{
+	struct pair *p = *state;
+	struct chan *c = &p->chan[0];
+
+	assert_int_equal(6, write(p->peer[0], "abcdef", 6));
+	chan_notice(c, EV_READ);
+	assert_true(chan_fill(c));
+	chan_consume(c, 2);
+	chan_settle(c);
+	memset(p->scratch->plain, 0xee, sizeof(p->scratch->plain));
+	assert_int_equal(4, c->view_len);
+	assert_memory_equal("cdef", c->view, 4);
+	chan_consume(c, 4);
+	assert_int_equal(0, chan_write(c, "gone", 4));
+	assert_int_equal(1, chan_flush(c));
+	chan_settle(c);
+	assert_null(c->rest.mem);
+	assert_null(c->out.mem);
+	chan_shut(c);
+	assert_int_equal(-1, chan_write(c, "x", 1));
+}
+
 int
 main(void)
 {
@@ -213,6 +274,12 @@ main(void)
 		cmocka_unit_test_setup_teardown(eof_behind_octets, setup,
 			teardown),
 		cmocka_unit_test_setup_teardown(peer_gone, setup, teardown),
+		cmocka_unit_test_setup_teardown(output_is_bounded, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(close_forgets_gathered, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(idle_owns_nothing, setup,
+			teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
