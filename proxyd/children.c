@@ -1,17 +1,16 @@
 /*
- * children.c - fork, channels, messages and supervision of the other roles
+ * children.c - fork and supervision of the other roles
  *
  * Does: start a relay or control in its slot, connect it to the rest (channel
- * to the parent, stream between control and each relay), answer its messages,
- * ping it each second, kill it when it is silent, collect it when it is dead
- * and start a successor. Does not: decide when the kernel hands us connections
- * (gatekeeper.c) or what a child does.
+ * to the parent, stream between control and each relay), ping it each second,
+ * kill it when it is silent, collect it when it is dead and start a successor.
+ * Does not: talk (channel.c), decide when the kernel hands us connections
+ * (gatekeeper.c) or know what a child does.
  *
- * Called from the parent's loop. A child may be taken over: every field of
- * every message is checked, what cannot be is said and that child is killed;
- * no message is ever fatal to the parent or to another child. A child in a
- * slot is in charge until it dies or is told to drain ("leaving"); a leaving
- * one is only waited for.
+ * Called from the parent's loop. A child may be taken over: nothing it does or
+ * fails to do is fatal to the parent or to another child. A child in a slot is
+ * in charge until it dies or is told to drain ("leaving"); a leaving one is
+ * only waited for.
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -30,10 +29,6 @@
 #include "proxyd/parent.h"
 #include "proxyd/roles.h"
 
-/* Room for every own address of a big gateway, twice. */
-#define QUEUE_MAX 131072
-/* Batches a second; 64,000 new sessions a second are more than a core does. */
-#define NEEDS_MAX 1000
 /* A process that lived longer than this did not die "in a row". */
 #define QUIET_MS 10000
 #define RAPID_FREE 3
@@ -64,37 +59,6 @@ child_of(struct parent *p, int slot)
 	return NULL;
 }
 
-/* ---- sending ---- */
-
-static void
-close_all(const int *fds, int nfds)
-{
-	for (int i = 0; i < nfds; i++)
-		close(fds[i]);
-}
-
-static void
-cut_channel(struct child *c)
-{
-	struct queued *q;
-
-	while ((q = c->out) != NULL) {
-		c->out = q->next;
-		close_all(q->fds, q->nfds);
-		free(q);
-	}
-	c->out_end = &c->out;
-	c->nout = 0;
-	if (c->readable != NULL)
-		event_free(c->readable);
-	if (c->writable != NULL)
-		event_free(c->writable);
-	c->readable = c->writable = NULL;
-	if (c->fd >= 0)
-		close(c->fd);
-	c->fd = -1;
-}
-
 void
 child_condemn(struct child *c, const char *why)
 {
@@ -109,75 +73,6 @@ child_condemn(struct child *c, const char *why)
 }
 
 static void
-flush_queue(struct child *c)
-{
-	struct queued *q;
-
-	while ((q = c->out) != NULL) {
-		int rc = ipc_send(c->fd, &q->msg, sizeof(q->msg), q->fds,
-			q->nfds);
-
-		if (rc == 0) {
-			event_add(c->writable, NULL);
-			return;
-		}
-		c->out = q->next;
-		if (c->out == NULL)
-			c->out_end = &c->out;
-		c->nout--;
-		close_all(q->fds, q->nfds);
-		free(q);
-		/* a broken channel shows as end of file on the reading side */
-	}
-}
-
-static void
-on_writable(evutil_socket_t fd, short what, void *arg)
-{
-	(void)fd;
-	(void)what;
-	flush_queue(arg);
-}
-
-void
-child_send(struct child *c, const struct msg *m, const int *fds, int nfds)
-{
-	struct queued *q;
-
-	if (c->fd < 0 || c->condemned) {
-		close_all(fds, nfds);
-		return;
-	}
-	if (c->out == NULL &&
-		ipc_send(c->fd, m, sizeof(*m), fds, nfds) != 0) {
-		close_all(fds, nfds);
-		return;
-	}
-	q = c->nout < QUEUE_MAX ? calloc(1, sizeof(*q)) : NULL;
-	if (q == NULL) {
-		close_all(fds, nfds);
-		child_condemn(c, "it does not read its messages");
-		return;
-	}
-	q->msg = *m;
-	q->nfds = nfds;
-	if (nfds > 0)
-		memcpy(q->fds, fds, (size_t)nfds * sizeof(*fds));
-	*c->out_end = q;
-	c->out_end = &q->next;
-	c->nout++;
-	event_add(c->writable, NULL);
-}
-
-void
-child_send_simple(struct child *c, enum msg_type type, uint32_t n, uint32_t m)
-{
-	const struct msg msg = { .type = type, .n = n, .m = m };
-
-	child_send(c, &msg, NULL, 0);
-}
-
-static void
 tell_proc(struct child *control, int slot, unsigned restarts, pid_t pid)
 {
 	const struct msg m = { .type = MSG_PROC, .n = (uint32_t)slot,
@@ -185,100 +80,6 @@ tell_proc(struct child *control, int slot, unsigned restarts, pid_t pid)
 
 	if (control != NULL)
 		child_send(control, &m, NULL, 0);
-}
-
-/* ---- receiving ---- */
-
-static void
-send_sockets(struct child *c, uint32_t family)
-{
-	struct msg m = { .type = MSG_SOCKETS, .n = family };
-	int fds[SOCKET_BATCH];
-	int n = sockets_upstream(c->parent->conf, (int)family, fds);
-
-	child_send(c, &m, fds, n);
-}
-
-/* 0, or -1: a message this child cannot have sent in its right mind. */
-static int
-relay_message(struct child *c, const struct msg *m)
-{
-	switch (m->type) {
-	case MSG_NEED:
-		if ((m->n != 4 && m->n != 6) || ++c->needs > NEEDS_MAX)
-			return -1;
-		send_sockets(c, m->n);
-		return 0;
-	default:
-		return -1;
-	}
-}
-
-static int
-control_message(struct child *c, const struct msg *m)
-{
-	struct parent *p = c->parent;
-
-	/* a leaving control speaks of a configuration that is gone */
-	if (c->leaving)
-		return 0;
-	switch (m->type) {
-	case MSG_SERVER_ADDR:
-		return gatekeeper_server_addr(p, m);
-	case MSG_SERVERS_KNOWN:
-		p->servers_known = true;
-		return 0;
-	case MSG_RELOAD:
-		p->reload_wanted = true;
-		p->reload_asker = c;
-		event_active(p->ev_reload, EV_TIMEOUT, 0);
-		return 0;
-	default:
-		return -1;
-	}
-}
-
-static int
-message(struct child *c, const struct msg *m)
-{
-	switch (m->type) {
-	case MSG_PONG:
-		if (m->n != c->pinged)
-			return m->n < c->pinged ? 0 : -1;
-		c->ponged = m->n;
-		c->sessions = m->m;
-		return 0;
-	case MSG_DRAINED:
-		return c->leaving ? 0 : -1;
-	default:
-		return c->slot == SLOT_CONTROL ? control_message(c, m) :
-			relay_message(c, m);
-	}
-}
-
-static void
-on_readable(evutil_socket_t fd, short what, void *arg)
-{
-	struct child *c = arg;
-	struct msg m;
-
-	(void)what;
-	/* bounded: the tick must not wait for a child that never stops */
-	for (int i = 0; i < 256; i++) {
-		int rc = ipc_recv(fd, &m, sizeof(m), NULL, NULL);
-
-		if (rc == 0)
-			return;
-		if (rc == -1) {
-			cut_channel(c); /* SIGCHLD tells the rest */
-			return;
-		}
-		if (rc == -2 || message(c, &m) != 0) {
-			child_condemn(c, "it sent an impossible message");
-			cut_channel(c);
-			return;
-		}
-	}
 }
 
 /* ---- starting ---- */
@@ -422,13 +223,7 @@ child_new(struct parent *p, int slot, int fd)
 		return NULL;
 	c->parent = p;
 	c->slot = slot;
-	c->fd = fd;
-	c->out_end = &c->out;
-	c->readable = event_new(p->base, fd, EV_READ | EV_PERSIST, on_readable, c);
-	c->writable = event_new(p->base, fd, EV_WRITE, on_writable, c);
-	if (c->readable == NULL || c->writable == NULL ||
-		event_add(c->readable, NULL) != 0) {
-		cut_channel(c);
+	if (channel_open(c, fd) != 0) {
 		free(c);
 		return NULL;
 	}
@@ -464,7 +259,7 @@ child_start(struct parent *p, int slot)
 	close(pair[1]);
 	if (c->pid < 0) {
 		log_error("fork of %s: %s", name, strerror(errno));
-		cut_channel(c);
+		channel_cut(c);
 		free(c);
 		return -1;
 	}
@@ -488,7 +283,7 @@ child_free(struct child *c)
 		}
 	if (p->reload_asker == c)
 		p->reload_asker = NULL;
-	cut_channel(c);
+	channel_cut(c);
 	free(c);
 }
 

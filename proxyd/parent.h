@@ -2,7 +2,8 @@
  * parent.h - the parts of the privileged process, for its own files only
  *
  * parent.c      start, signals, the one-second tick, reload, end
- * children.c    fork, channels, messages, supervision of the others
+ * children.c    fork and supervision of the others
+ * channel.c     messages between the parent and a child
  * gatekeeper.c  when the kernel may hand us connections; address sets
  * sockets.c     listeners, control socket, upstream sockets, own addresses
  * daemon.c      leaving the terminal, telling the service manager
@@ -132,10 +133,6 @@ int64_t parent_now(void);
 
 /* Fork the relay of a slot, or control. 0, or -1 with a message. */
 int child_start(struct parent *p, int slot);
-/* Queue or send; a child whose queue is full is condemned. The descriptors
- * are closed here in every case. */
-void child_send(struct child *c, const struct msg *m, const int *fds, int nfds);
-void child_send_simple(struct child *c, enum msg_type type, uint32_t n, uint32_t m);
 /* SIGKILL, once, with the reason in the log. */
 void child_condemn(struct child *c, const char *why);
 /* The one in charge of a slot (not a leaving one), or NULL. */
@@ -153,6 +150,18 @@ bool children_answer(struct parent *p, int *slot_r);
 void children_send_own(struct parent *p, struct child *only);
 /* Descriptors and memory of a child that is gone, or of all, in the parent. */
 void child_free(struct child *c);
+
+/* ---- channel.c ---- */
+
+/* Begin to hear the child on fd. On -1 fd is closed. */
+int channel_open(struct child *c, int fd);
+/* Close the channel and forget what waits to be sent. */
+void channel_cut(struct child *c);
+/* Queue or send; a child whose queue is full is condemned. The descriptors
+ * are closed here in every case. */
+void child_send(struct child *c, const struct msg *m, const int *fds, int nfds);
+void child_send_simple(struct child *c, enum msg_type type, uint32_t n,
+	uint32_t m);
 
 /* ---- gatekeeper.c ---- */
 
