@@ -1,95 +1,12 @@
 /*
- * smtp_submit.c - unit tests of proxyd/smtp_submit.c and smtp_ehlo.c
+ * smtp_submit.c - unit tests of proxyd/smtp_submit.c
  *
  * Both sides of a session as scripts (tests/drive.h): what client and server
  * send, what each gets, and that nobody gets more. Every script is played whole
  * and an octet at a time, unless it is about what stands in one read. In all of
  * them nothing but EHLO and STARTTLS may reach the server before TLS.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
-
-#include "tests/drive.h"
-
-#define N(a) (sizeof(a) / sizeof((a)[0]))
-
-enum { IMPLICIT, STARTTLS, NOT_SHOWN };
-
-static struct server_conf servers[] = {
-	[IMPLICIT] = { .name = (char[]){ "mail.isp.example" },
-		.submission = { TLS_IMPLICIT, 465 }, .starttls = 587 },
-	[STARTTLS] = { .name = (char[]){ "mail.isp.example" },
-		.submission = { TLS_STARTTLS, 587 }, .starttls = 587 },
-	[NOT_SHOWN] = { .name = (char[]){ "mail.isp.example" },
-		.submission = { TLS_IMPLICIT, 465 } },
-};
-
-struct dialogue {
-	const char *name;
-	int server;
-	bool whole;		/* not in pieces */
-	const char *script[48];
-};
-
-static void
-start(struct drive *d, struct context *x, int server)
-{
-	memset(x, 0, sizeof(*x));
-	x->gateway = "gw1.isp.example";
-	x->server = &servers[server];
-	memcpy(x->id, "ID0", 4);
-	drive_open(d);
-	d->guard = true;
-	smtp_submit_init(&d->m, x);
-}
-
-static void
-play(const struct dialogue *rows, size_t n)
-{
-	unsigned bad = 0;
-
-	for (size_t i = 0; i < 2 * n; i++) {
-		const struct dialogue *row = &rows[i / 2];
-		struct context x;
-		struct drive d;
-
-		if (i % 2 == 1 && row->whole)
-			continue;
-		start(&d, &x, row->server);
-		if (drive_play(&d, row->script, i % 2) == -1) {
-			print_message("# %s, in pieces of %zu\n", row->name,
-				i % 2);
-			bad++;
-		}
-		drive_close(&d);
-	}
-	assert_int_equal(bad, 0);
-}
-
-#define GREETING "c 220 mail.isp.example ESMTP"
-#define LIST "S 250-real.isp.example\n250-PIPELINING\n250-SIZE 1000\n" \
-	"250-8BITMIME\n250 AUTH PLAIN LOGIN XOAUTH2"
-#define SHOWN "c 250-mail.isp.example\n250-PIPELINING\n250-8BITMIME\n" \
-	"250-SIZE 1000\n250-AUTH XOAUTH2 PLAIN LOGIN\n250 STARTTLS"
-/* To the client's first turn after the list, over tls:465. */
-#define DIALLED GREETING, "C EHLO pc", "! dial tls:465", "U"
-#define READY DIALLED, "S 220 real.isp.example ESMTP", "s EHLO pc", LIST, SHOWN
-#define LOGIN "C AUTH PLAIN AGEAYg==", "s AUTH PLAIN AGEAYg==", \
-	"S 235 2.7.0 Welcome", "c 235 2.7.0 Welcome"
-#define AUTHED READY, LOGIN
-#define ENVELOPE "C MAIL FROM:<a@isp.example>", "s MAIL FROM:<a@isp.example>", \
-	"S 250 2.1.0 Ok", "c 250 2.1.0 Ok", "C RCPT TO:<b@mx.example>", \
-	"s RCPT TO:<b@mx.example>", "S 250 2.1.5 Ok", "c 250 2.1.5 Ok"
-#define IN_DATA AUTHED, ENVELOPE, "C DATA", "s DATA", "S 354 Go", "c 354 Go"
-#define NOT_AUTHED "c 530 5.7.0 Authentication required; set user name and " \
-	"password for outgoing mail (ref ID0)"
-#define UNKNOWN "c 502 5.5.1 Command not implemented"
-#define SAYS(code, words) "c " code " mail.isp.example: " words " (ref ID0)"
-#define BYE "C QUIT", "s QUIT", "S 221 2.0.0 Bye", "c 221 2.0.0 Bye", \
-	"! close done"
+#include "tests/submit.h"
 
 static void
 paths(void **state)
@@ -141,72 +58,6 @@ paths(void **state)
 			"c 503 5.5.1 Say EHLO first", "C MAIL FROM:<>",
 			NOT_AUTHED, "C XCLIENT NAME=x", UNKNOWN, "C QUIT",
 			"c 221 2.0.0 Bye", "! close done", NULL } },
-	};
-
-	(void)state;
-	play(rows, N(rows));
-}
-
-static void
-lists(void **state)
-{
-	static const struct dialogue rows[] = {
-		{ "Postfix", IMPLICIT, false, { DIALLED, "S 220 x",
-			"s EHLO pc",
-			"S 250-mail.isp.example\n250-PIPELINING\n"
-			"250-SIZE 10240000\n250-VRFY\n250-ETRN\n250-STARTTLS\n"
-			"250-AUTH PLAIN LOGIN GSSAPI DIGEST-MD5 CRAM-MD5\n"
-			"250-AUTH=PLAIN LOGIN GSSAPI\n250-XCLIENT NAME ADDR\n"
-			"250-XFORWARD NAME\n250-ENHANCEDSTATUSCODES\n"
-			"250-8BITMIME\n250-DSN\n250-SMTPUTF8\n250 CHUNKING",
-			"c 250-mail.isp.example\n250-PIPELINING\n"
-			"250-8BITMIME\n250-SMTPUTF8\n250-DSN\n"
-			"250-ENHANCEDSTATUSCODES\n250-SIZE 10240000\n"
-			"250-AUTH CRAM-MD5 PLAIN LOGIN\n"
-			"250-AUTH=CRAM-MD5 PLAIN LOGIN\n250 STARTTLS", NULL } },
-		{ "Exchange", NOT_SHOWN, false, { DIALLED, "S 220 x",
-			"s EHLO pc",
-			"S 250-mail Hello [198.18.3.7]\n250-SIZE 37748736\n"
-			"250-PIPELINING\n250-DSN\n250-ENHANCEDSTATUSCODES\n"
-			"250-STARTTLS\n250-X-ANONYMOUSTLS\n"
-			"250-AUTH NTLM GSSAPI LOGIN\n250-X-EXPS GSSAPI NTLM\n"
-			"250-8BITMIME\n250-BINARYMIME\n250-CHUNKING\n"
-			"250-XEXCH50\n250-SMTPUTF8\n250 XRDST",
-			"c 250-mail.isp.example\n250-PIPELINING\n"
-			"250-8BITMIME\n250-SMTPUTF8\n250-DSN\n"
-			"250-ENHANCEDSTATUSCODES\n250-SIZE 37748736\n"
-			"250 AUTH NTLM LOGIN",
-			NULL } },
-		{ "Gmail", NOT_SHOWN, false, { DIALLED, "S 220 x", "s EHLO pc",
-			"S 250-smtp.gmail.example at your service\n"
-			"250-SIZE 35882577\n250-8BITMIME\n250-AUTH LOGIN PLAIN "
-			"XOAUTH2 PLAIN-CLIENTTOKEN OAUTHBEARER XOAUTH\n"
-			"250-ENHANCEDSTATUSCODES\n250-PIPELINING\n"
-			"250-CHUNKING\n250 SMTPUTF8",
-			"c 250-mail.isp.example\n250-PIPELINING\n"
-			"250-8BITMIME\n250-SMTPUTF8\n"
-			"250-ENHANCEDSTATUSCODES\n250-SIZE 35882577\n"
-			"250 AUTH XOAUTH2 OAUTHBEARER PLAIN LOGIN", NULL } },
-		{ "odd", NOT_SHOWN, false, { DIALLED, "S 220 x", "s EHLO pc",
-			"S 250-x\n250- SIZE 5\n250-size\n250-SIZEABLE\n"
-			"250-BURL imap\n250-REQUIRETLS\n250-LIMITS RCPTMAX=1\n"
-			"250-AUTH scram-sha-256-plus SCRAM-SHA-256 scram-sha-1 "
-			"SCRAM-SHA-1-PLUS EXTERNAL ANONYMOUS\n250-dsn \n"
-			"250-8BITMIMEX\n250-\n250",
-			"c 250-mail.isp.example\n250-DSN\n250-SIZE\n"
-			"250 AUTH SCRAM-SHA-256 SCRAM-SHA-1", NULL } },
-		{ "sizes", NOT_SHOWN, false, { DIALLED, "S 220 x", "s EHLO pc",
-			"S 250-x\n250 SIZE 12x",
-			"c 250-mail.isp.example\n250 SIZE", "C EHLO pc",
-			"s EHLO pc", "S 250-x\n250 SIZE 0",
-			"c 250-mail.isp.example\n250 SIZE 0", "C EHLO pc",
-			"s EHLO pc", "S 250-x\n250 SIZE 99999999999999999999",
-			"c 250-mail.isp.example\n250 SIZE", NULL } },
-		{ "old AUTH syntax alone", NOT_SHOWN, false, { DIALLED,
-			"S 220 x", "s EHLO pc", "S 250-x\n250 AUTH=LOGIN",
-			"c 250-mail.isp.example\n250-AUTH LOGIN\n"
-			"250 AUTH=LOGIN", "C AUTH LOGIN", "s AUTH LOGIN",
-			NULL } },
 	};
 
 	(void)state;
@@ -711,7 +562,6 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(paths),
-		cmocka_unit_test(lists),
 		cmocka_unit_test(auth),
 		cmocka_unit_test(commands),
 		cmocka_unit_test(payload),
