@@ -34,6 +34,14 @@ struct line {
 /* 1: a line; 0: not whole yet; -1: longer than LINE_MAX_OCTETS. */
 int frame_line(const uint8_t *p, size_t n, struct line *line_r);
 
+/* These octets begin a TLS record of the handshake kind (RFC 8446 section 5.1):
+ * no line of text, and perhaps never an end of line. */
+static inline bool
+frame_is_tls(const uint8_t *p, size_t n)
+{
+	return n >= 2 && p[0] == 22 && p[1] == 3;
+}
+
 /*
  * DOTTED, for those who only watch: how many of n bytes belong to the payload
  * up to and including CRLF.CRLF. Start with state 0 at the first byte after

@@ -22,7 +22,7 @@ struct entry {
 
 struct lines {
 	uint64_t key;
-	SLIST_HEAD(, entry) bucket[BUCKETS];
+	SLIST_HEAD(entry_list, entry) bucket[BUCKETS];
 };
 
 struct lines *

@@ -7,8 +7,9 @@
  * that cannot cross two TLS legs are left out. After the login the session is
  * opaque: nothing is parsed, nothing is held.
  *
- * Every error of ours carries [SYS/TEMP] (RFC 3206): a bare -ERR at login makes
- * mail programs throw the saved password away. Both sides are hostile; a
+ * Every end of ours carries [SYS/TEMP] (RFC 3206): a bare -ERR at login makes
+ * mail programs throw the saved password away. A mechanism or command that is
+ * not there gets the bare -ERR that makes them try the next one. Both sides are hostile; a
  * server line that is no reply ends the session.
  */
 #include <string.h>
@@ -80,8 +81,8 @@ starts_with(const struct line *l, const char *word)
 static enum act
 fail(struct machine *m, enum reason why, const struct line *l)
 {
-	if (l != NULL)
-		notes_detail(&m->notes, l->text, l->len);
+	notes_detail(&m->notes, l != NULL ? l->text : NULL,
+		l != NULL ? l->len : 0);
 	m->reason = why;
 	return ACT_FAIL;
 }

@@ -68,6 +68,10 @@ feed_line(struct session *s, enum side from)
 	enum act act;
 	int found = frame_line(c->view, c->view_len, &l);
 
+	if (from == CLIENT && frame_is_tls(c->view, c->view_len)) {
+		session_fail(s, REASON_CLIENT_PROTOCOL, "a TLS hello");
+		return true;
+	}
 	if (found == 0)
 		return false;
 	if (found == -1) {

@@ -183,7 +183,7 @@ session_fail(struct session *s, enum reason why, const char *detail)
 
 	if (s->phase == PHASE_DEAD || s->phase == PHASE_LINGER)
 		return;
-	if (detail[0] != '\0')
+	if (detail != s->machine.notes.detail)
 		notes_detail(&s->machine.notes, (const uint8_t *)detail,
 			strlen(detail));
 	/* Unchanged means unchanged: no server, no connection. Inside somebody

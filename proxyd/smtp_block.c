@@ -246,6 +246,7 @@ block_farewell(struct machine *m, enum reason why, const char *detail,
 	struct sink out[2])
 {
 	const char *text = why == REASON_CLIENT_TIMEOUT ? "Timeout" :
+		why == REASON_CLIENT_PROTOCOL ? "This is not SMTP" :
 		why == REASON_LINE_TOO_LONG ? "Line too long" :
 		why == REASON_TIME_LIMIT ? "Time limit" :
 		why == REASON_MAX_PER_LINE ? "Too many connections from your line" :

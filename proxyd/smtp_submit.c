@@ -24,8 +24,8 @@
 static enum act
 fail(struct machine *m, enum reason why, const struct line *l)
 {
-	if (l != NULL)
-		notes_detail(&m->notes, l->text, l->len);
+	notes_detail(&m->notes, l != NULL ? l->text : NULL,
+		l != NULL ? l->len : 0);
 	m->reason = why;
 	return ACT_FAIL;
 }
@@ -399,6 +399,11 @@ pass_reply(struct machine *m, const struct line *l, unsigned code, bool last,
 	 * taken for the reply to the client's next command. */
 	if (code != 421 && (s->state == SMTP_READY ||
 		s->state == SMTP_AUTH_CLIENT))
+		return fail(m, REASON_SERVER_PROTOCOL, l);
+	/* An invitation to send more that the command did not ask for. */
+	if (code < 400 && code >= 300 &&
+	    !(code == 334 && s->state == SMTP_AUTH_SERVER) &&
+	    !(code == 354 && s->state == SMTP_REPLY && s->verb == VERB_DATA))
 		return fail(m, REASON_SERVER_PROTOCOL, l);
 	send_line(&out[CLIENT], l->text, l->len);
 	if (!last)

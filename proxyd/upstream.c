@@ -46,7 +46,7 @@ struct upstream {
 	struct lpm *own, *own_next;
 	struct lpm *never;
 	uint32_t next_port, next_address;
-	TAILQ_HEAD(, upstream_waiter) waiters[2];
+	TAILQ_HEAD(waiter_list, upstream_waiter) waiters[2];
 };
 
 static struct pool *
@@ -257,8 +257,12 @@ upstream_dial(struct upstream *u, const struct addr *to,
 		}
 		fd = p->fd[p->n - 1];
 		if (bind_source(u, fd, line) == -1) {
-			if (errno == EADDRINUSE)
+			int why = errno;
+
+			if (why == EADDRINUSE)
 				continue;	/* the same socket, next port */
+			close(p->fd[--p->n]);
+			errno = why;
 			return DIAL_FAILED;
 		}
 		p->n--;

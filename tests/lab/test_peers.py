@@ -87,6 +87,19 @@ def test_noise_ends_with_a_reason(gate, kind, noise):
     still_serves(kind)
 
 
+@pytest.mark.parametrize("kind", ("block", "submit", "pop3"))
+def test_tls_hello_without_an_end_of_line_is_answered(gate, kind):
+    """It holds no LF and waits for an answer: so would we."""
+    since = gate.here()
+    with OPENERS[kind]() as peer:
+        assert peer.line()[:3] in ("220", "+OK"), peer
+        peer.send(NOISE["tls-hello"])
+        how, words = peer.end()
+        assert how == "eof" and words[:3] in (b"421", b"500", b"-ER"), peer
+    gate.wait_event(since, *KINDS[kind], reason="client-protocol")
+    still_serves(kind)
+
+
 @pytest.mark.parametrize("noise", ("long-line", "nul", "bare-lf", "http"))
 def test_relay_becomes_opaque_instead_of_closing(gate, noise):
     """The same bytes reach the MX, whose answer comes back."""
