@@ -250,6 +250,21 @@ bits_equal(const uint8_t *a, const uint8_t *b, unsigned len)
 	return rest == 0 || ((a[bytes] ^ b[bytes]) >> (8 - rest)) == 0;
 }
 
+static const uint8_t nat64[12] = { 0, 0x64, 0xff, 0x9b };	/* RFC 6052 */
+
+void
+addr_nat64(struct addr *out, const struct addr *a)
+{
+	struct addr in = *a;
+
+	*out = in;
+	if (in.family != AF_INET6 || memcmp(in.ip, nat64, sizeof(nat64)) != 0)
+		return;
+	out->family = AF_INET;
+	memset(out->ip, 0, sizeof(out->ip));
+	memcpy(out->ip, in.ip + 12, 4);
+}
+
 bool
 prefix_contains(const struct prefix *p, const struct addr *a)
 {

@@ -54,6 +54,9 @@ socklen_t addr_to_sockaddr(const struct addr *a, struct sockaddr_storage *ss);
 /* Same family and address; the ports are not compared. */
 bool addr_same_host(const struct addr *a, const struct addr *b);
 
+/* out = a; an address of NAT64's 64:ff9b::/96 becomes the IPv4 address in it. */
+void addr_nat64(struct addr *out, const struct addr *a);
+
 /* The whole address as a prefix (/32, /128); the line an address belongs to. */
 void prefix_of_addr(struct prefix *p, const struct addr *a, unsigned len);
 

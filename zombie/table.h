@@ -10,12 +10,13 @@
  *         falsify counts, nothing more.
  * levels  one word a line, written by control only; mapped read-only elsewhere.
  *
- * A table is a fixed number of buckets of eight slots. The tags of a bucket
- * fill one cache line: a tag is the 64-bit SipHash of the key under a secret of
- * this table, never 0, and is taken as the identity of the line. A line that
- * meets a full bucket displaces the clean line that has been idle longest and
- * over TABLE_IDLE seconds; if there is none, it is not recorded and counted as
- * lost. A line with a level is never displaced.
+ * A table is a fixed number of buckets of eight slots; the tags of a bucket
+ * fill one cache line, and a line may stand in any of three buckets. A tag is
+ * the 64-bit SipHash of the key under a secret of this table, never 0, and is
+ * taken as the identity of the line. A line that meets full buckets displaces
+ * the clean line that has been idle longest and over TABLE_IDLE seconds; if
+ * there is none, it is not recorded and counted as lost. A line with a level is
+ * never displaced.
  */
 #ifndef SALLYPORT_TABLE_H
 #define SALLYPORT_TABLE_H
@@ -37,9 +38,9 @@
 
 struct line_key {
 	uint8_t family;		/* AF_INET, AF_INET6 */
-	uint8_t len;		/* prefix length: 32, or the class's for IPv6 */
+	uint8_t len;		/* prefix length: 32; IPv6: at most 64 */
 	uint16_t block;		/* CGN: 1 + source port / block size; else 0 */
-	uint8_t ip[16];		/* host bits 0 */
+	uint8_t ip[8];		/* host bits 0; an IPv6 line is no longer */
 };
 
 /* Kinds of evidence with a CUSUM of their own (DETECTION.md section 1). */
@@ -48,29 +49,33 @@ enum evidence {
 	EVIDENCE_NULL_SENDER, EVIDENCE_HELO, EVIDENCE_COUNT
 };
 
-/* Times are seconds since the table's epoch (table_now). */
+/*
+ * Times are seconds since the table's epoch (table_now). 16-bit counters stop
+ * at 65,535. What is hot comes first: 168 octets are three cache lines, and
+ * with tag and level a million lines fit into 200 MB.
+ */
 struct line_record {
-	struct line_key key;
-	_Atomic uint32_t first, last;		/* any first packet or session */
+	struct line_key key;			/* read it with table_key() */
+	_Atomic uint32_t last;			/* latest first packet or session */
 	_Atomic uint32_t attempts;		/* first packets, retransmissions apart */
-	_Atomic uint32_t retransmissions;
-	_Atomic uint32_t sessions;		/* completed handshakes */
-	_Atomic uint32_t heard;			/* attempts nobody vouches for */
-	_Atomic uint32_t submission;		/* SYNs to 587 and 465 */
-	_Atomic uint32_t back;			/* return path: SYN+ACKs from port 25 */
-	_Atomic uint32_t rate;			/* decayed attempts an hour, 1/256;
-						 * valid at time last */
-	_Atomic uint32_t recent[2];		/* hashes of 4-tuple and sequence
-						 * number of the latest SYNs */
-	_Atomic uint32_t window;		/* number of the current window */
-	_Atomic uint64_t map[2][MAP_BITS / 64];	/* current, previous */
-	_Atomic uint64_t syn;			/* fingerprint, see syn.h; latest */
-	_Atomic uint64_t helo, domains;		/* 64-bit maps */
-	_Atomic uint32_t dialect;
-	_Atomic uint32_t customer;		/* lease: hash of the customer id */
+	_Atomic uint32_t rate;			/* decayed attempts, 1/4096, valid at
+						 * time last; see table_rate() */
+	_Atomic uint16_t recent[2];		/* hashes of the latest SYNs */
+	_Atomic uint16_t window;		/* low bits of the window's number */
+	_Atomic uint16_t retransmissions;
+	_Atomic uint64_t map[2][MAP_BITS / 64];	/* windows with even and odd numbers */
 	_Atomic uint16_t good[EVIDENCE_COUNT], bad[EVIDENCE_COUNT];
 	_Atomic int16_t score[EVIDENCE_COUNT];	/* CUSUM, 1/256 */
+	_Atomic uint16_t dialect;
+	_Atomic uint64_t syn;			/* fingerprint, see syn.h; latest */
+	_Atomic uint64_t helo, domains;		/* 64-bit maps */
+	_Atomic uint32_t first;			/* earliest */
+	_Atomic uint32_t sessions;		/* completed handshakes */
+	_Atomic uint32_t customer;		/* lease: hash of the customer id */
+	_Atomic uint16_t submission;		/* SYNs to 587 and 465 */
+	_Atomic uint16_t back;			/* return path: SYN+ACKs from port 25 */
 };
+_Static_assert(sizeof(struct line_record) == 168, "size of a line's record");
 
 /* Words of the levels region: level in the low byte, flags above it. */
 #define LEVEL_MASK 0xffu
@@ -80,6 +85,16 @@ struct line_record {
 struct table;
 
 /*
+ * The line that a source address belongs to: IPv6 by its first len6 bits (64 at
+ * most), IPv4 behind CGN by address and block of port_block source ports (0: no
+ * CGN), other IPv4 by address. A NAT64 source stands for its IPv4 address.
+ */
+void line_key_of(const struct addr *src, unsigned len6, unsigned port_block,
+	struct line_key *k_r);
+/* ... as a prefix, without the port block: for display and for kernel sets. */
+void line_key_prefix(const struct line_key *k, struct prefix *p_r);
+
+/*
  * For the parent: make both regions for at least this many lines. NULL: no
  * memory (logged). The descriptors stay with the table; children inherit the
  * mappings by fork and call table_drop_rights().
@@ -87,24 +102,31 @@ struct table;
 struct table *table_new(size_t lines);
 void table_free(struct table **t);
 
-/* In a child that must not write levels: map them read-only. 0 or -1. */
+/*
+ * In a child that must not write levels: map them read-only and close all
+ * descriptors, so that mprotect cannot give the right back. 0 or -1 (logged).
+ */
 int table_drop_rights(struct table *t);
 
-/* The two descriptors, for those who attach from outside (CLI through control,
- * successor after an upgrade): counts, levels. */
+/* The two descriptors, for a successor after an upgrade: counts, levels. */
 void table_fds(const struct table *t, int *counts_r, int *levels_r);
-/* Map a table from its descriptors; levels may be -1. Checks the header:
- * magic, version, sizes. read_only: nothing can be written. */
+/* The same, opened read-only: for the CLI, through control. */
+void table_fds_read_only(const struct table *t, int *counts_r, int *levels_r);
+/*
+ * Map a table from its descriptors, which stay the caller's; levels may be -1.
+ * Checks the seals, magic, version and sizes: a descriptor that could be
+ * truncated later is refused. read_only: nothing can be written. NULL: logged.
+ */
 struct table *table_attach(int counts, int levels, bool read_only);
 
-/* Seconds since the table's epoch now (CLOCK_BOOTTIME). */
+/* Seconds since the table's epoch now (CLOCK_BOOTTIME), at least 1. */
 uint32_t table_now(const struct table *t);
 /* ... as Unix time. */
 int64_t table_unix(const struct table *t, uint32_t when);
 
 /*
  * The record of a line. table_enter makes one when there is none (NULL: the
- * bucket is full of lines that may not go; counted). table_find never does.
+ * buckets are full of lines that may not go; counted). table_find never does.
  * Records stay valid as memory for ever; one that was displaced belongs to
  * another line then, which costs a miscount of one update.
  */
@@ -112,39 +134,84 @@ struct line_record *table_enter(struct table *t, const struct line_key *k,
 	uint32_t now);
 struct line_record *table_find(const struct table *t, const struct line_key *k);
 
+/* For a packet that is judged a little later: fetch the line's tags into cache. */
+void table_prefetch(const struct table *t, const struct line_key *k);
+
+/*
+ * Whose record this is. False while it is being made or displaced: the key is
+ * good only when its hash is the tag beside it.
+ */
+bool table_key(const struct table *t, const struct line_record *r,
+	struct line_key *k_r);
+
 uint32_t table_level(const struct table *t, const struct line_record *r);
-/* Control only. */
-void table_set_level(struct table *t, struct line_record *r, uint32_t level);
+/*
+ * Control only. -1: the record no longer belongs to this line, nothing was
+ * set; enter the line again.
+ */
+int table_set_level(struct table *t, struct line_record *r,
+	const struct line_key *k, uint32_t level);
 
 /* Every record in use, in slot order; NULL ends. *at starts as 0. */
 struct line_record *table_next(const struct table *t, size_t *at);
+
+/*
+ * For a process that may write levels, after another was killed: remove what
+ * two processes made for one line when one of them died in between, and levels
+ * of slots that were displaced at that moment. How many records went.
+ */
+size_t table_repair(struct table *t);
 
 struct table_stats {
 	size_t lines, slots;
 	uint64_t displaced, lost;
 	size_t octets;		/* of both regions */
 };
+/* Counts the tags: a millisecond for a million lines. */
 void table_stats(const struct table *t, struct table_stats *s_r);
 
-/* ---- what nfq and the relays do to a record ---- */
+/* ---- what nfq and the relays do to a record (record.c) ---- */
 
 /* Hash under the table's secret, for bitmaps and retransmissions. */
 uint32_t table_hash(const struct table *t, const void *p, size_t n);
 
 /*
- * A first packet. is_voice: a completed handshake (relay, at accept), else
- * heard (nfq). tuple: hash of 4-tuple and sequence number; the same again is a
- * retransmission. dst decides whether this is first contact: /24 or /48, NAT64
- * decoded. Returns 1: a destination not seen in this or the last window (or
- * the map is over 3/4 full), 0: seen before, -1: a retransmission.
+ * A first packet whose destination does not matter here, because the relay
+ * will judge it at accept: attempts and rate. tuple: hash of 4-tuple and
+ * sequence number, not 0; the same again is a retransmission. 0, or -1: it is
+ * a retransmission.
+ */
+int table_attempt(struct line_record *r, uint32_t now, uint32_t tuple);
+
+/*
+ * A first packet judged by its destination: /24 or /48, NAT64 decoded. heard
+ * (nfq, is_voice false): table_attempt() is included. is_voice: a completed
+ * handshake (relay, at accept); tuple 0: nfq has counted the attempt, else it
+ * is counted here. Returns 1: a destination not seen in this or the last
+ * window (or the map is over 3/4 full), 0: seen before, -1: a retransmission.
+ *
+ * What is heard can be forged by a neighbour, so it fills no more than 5/8 of
+ * the map: the rule of 3/4 then needs the line's own handshakes.
  */
 int table_contact(struct table *t, struct line_record *r, uint32_t now,
 	const struct addr *dst, uint32_t tuple, bool is_voice);
 
-/* Distinct destinations in the current window, by linear counting. */
+/* Attempts nobody vouches for: those without a completed handshake. */
+uint32_t table_heard(const struct line_record *r);
+
+/* A 16-bit counter plus one, which stops at its end. */
+void table_count(_Atomic uint16_t *counter);
+
+/*
+ * Distinct destinations in the line's latest window, by linear counting:
+ * within 5 % (one standard error) up to 200; ends at 1,420.
+ */
 double table_destinations(const struct line_record *r);
 
-/* Attempts an hour, decayed to now. */
+/*
+ * Attempts an hour, decayed to now with a half-life of an hour: exact for a
+ * steady line, slower than the truth for one that has just begun.
+ */
 double table_rate(const struct line_record *r, uint32_t now);
 
 #endif

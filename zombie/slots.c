@@ -1,0 +1,396 @@
+/*
+ * slots.c - find, make and displace the records of lines
+ *
+ * A line may stand in three buckets of eight slots, all three chosen by its
+ * tag. With one choice a table that is 9/10 full loses a tenth of the lines,
+ * with three a thousandth. The first bucket is taken unless it is nearly full,
+ * so that most lookups touch one cache line of tags.
+ *
+ * No lock, and a process may be killed between any two instructions:
+ *   displace  tag := 0 by CAS, then the record is wiped, its key last
+ *   make      a slot with tag 0 is wiped if its key says that nobody finished
+ *             wiping it, then claimed by CAS, then the key is written
+ * A claim without its key (killed in between) is completed by whoever enters
+ * the line next. Two processes that make the same line at the same moment both
+ * look again after their CAS; the slot that a lookup meets first wins and
+ * either of them removes the other. What may be lost is an update or two.
+ *
+ * Called by nfq and the relays for every first packet, by control and the CLI
+ * for reading. Subscribers choose the keys, not the secret: they cannot choose
+ * where a key falls.
+ */
+#include "zombie/table.h"
+
+#include <string.h>
+
+#include "zombie/region.h"
+#include "zombie/siphash.h"
+
+#define CHOICES 3
+/* The first bucket is preferred until this many of its slots are taken. */
+#define PREFER 6
+#define NONE ((size_t)-1)
+
+struct place {
+	uint64_t tag;
+	size_t slot[CHOICES];	/* first slot of each bucket, in lookup order */
+};
+
+void
+line_key_of(const struct addr *src, unsigned len6, unsigned port_block,
+	struct line_key *k_r)
+{
+	struct addr a;
+	struct prefix p;
+
+	addr_nat64(&a, src);
+	prefix_of_addr(&p, &a, a.family == AF_INET ? 32 : len6 < 64 ? len6 : 64);
+	memset(k_r, 0, sizeof(*k_r));
+	k_r->family = p.family;
+	k_r->len = p.len;
+	memcpy(k_r->ip, p.ip, sizeof(k_r->ip));
+	if (a.family == AF_INET && port_block != 0)
+		k_r->block = (uint16_t)(1 + a.port / port_block);
+}
+
+void
+line_key_prefix(const struct line_key *k, struct prefix *p_r)
+{
+	memset(p_r, 0, sizeof(*p_r));
+	p_r->family = k->family;
+	p_r->len = k->len;
+	memcpy(p_r->ip, k->ip, sizeof(k->ip));
+}
+
+static uint64_t
+tag_of(const struct table *t, const struct line_key *k)
+{
+	uint64_t tag = siphash(t->secret, k, sizeof(*k));
+
+	return tag != 0 ? tag : 1;
+}
+
+/* The first slot of the bucket that 32 random bits choose. */
+static size_t
+bucket(const struct table *t, uint64_t bits)
+{
+	uint64_t buckets = t->slots / BUCKET_SLOTS;
+
+	return (size_t)((bits & 0xffffffffu) * buckets >> 32) * BUCKET_SLOTS;
+}
+
+static struct place
+place_of(const struct table *t, const struct line_key *k)
+{
+	struct place p;
+
+	p.tag = tag_of(t, k);
+	p.slot[0] = bucket(t, p.tag);
+	p.slot[1] = bucket(t, p.tag >> 32);
+	p.slot[2] = bucket(t, p.tag * 0x9e3779b97f4a7c15u >> 32);
+	return p;
+}
+
+/* The i-th slot in lookup order. */
+static size_t
+slot_at(const struct place *p, unsigned i)
+{
+	return p->slot[i / BUCKET_SLOTS] + i % BUCKET_SLOTS;
+}
+
+static size_t
+lookup(const struct table *t, const struct place *p)
+{
+	for (unsigned i = 0; i < CHOICES * BUCKET_SLOTS; i++) {
+		size_t slot = slot_at(p, i);
+
+		if (atomic_load_explicit(&t->tags[slot],
+			    memory_order_acquire) == p->tag)
+			return slot;
+	}
+	return NONE;
+}
+
+void
+table_prefetch(const struct table *t, const struct line_key *k)
+{
+	struct place p = place_of(t, k);
+
+	__builtin_prefetch((const void *)&t->tags[p.slot[0]]);
+	__builtin_prefetch((const void *)&t->tags[p.slot[1]]);
+	__builtin_prefetch((const void *)&t->tags[p.slot[2]]);
+}
+
+struct line_record *
+table_find(const struct table *t, const struct line_key *k)
+{
+	struct place p = place_of(t, k);
+	size_t slot = lookup(t, &p);
+
+	return slot != NONE ? &t->records[slot] : NULL;
+}
+
+static size_t
+slot_of(const struct table *t, const struct line_record *r)
+{
+	return (size_t)(r - t->records);
+}
+
+uint32_t
+table_level(const struct table *t, const struct line_record *r)
+{
+	return t->levels != NULL ? atomic_load_explicit(
+		&t->levels[slot_of(t, r)], memory_order_relaxed) : 0;
+}
+
+static const struct line_key no_key;
+
+static bool
+key_is(const struct line_record *r, const struct line_key *k)
+{
+	return memcmp(&r->key, k, sizeof(*k)) == 0;
+}
+
+/*
+ * The record of a slot without tag. The key goes last: while it stands, the
+ * record is known to be dirty.
+ */
+static void
+record_wipe(struct line_record *r)
+{
+	memset((char *)r + sizeof(r->key), 0, sizeof(*r) - sizeof(r->key));
+	atomic_thread_fence(memory_order_release);
+	r->key = no_key;
+}
+
+static void
+record_begin(struct line_record *r, const struct line_key *k, uint32_t now)
+{
+	r->key = *k;
+	atomic_store_explicit(&r->last, now, memory_order_relaxed);
+	atomic_store_explicit(&r->first, now, memory_order_relaxed);
+	atomic_store_explicit(&r->window, (uint16_t)(now / MAP_WINDOW),
+		memory_order_relaxed);
+}
+
+/* Which of the buckets to fill, or NONE: all are full. */
+static size_t
+bucket_for(const struct table *t, const struct place *p)
+{
+	size_t best = NONE;
+	unsigned least = BUCKET_SLOTS;
+
+	for (unsigned c = 0; c < CHOICES; c++) {
+		unsigned used = 0;
+
+		for (unsigned i = 0; i < BUCKET_SLOTS; i++)
+			used += atomic_load_explicit(&t->tags[p->slot[c] + i],
+				memory_order_relaxed) != 0;
+		if (c == 0 && used < PREFER)
+			return p->slot[0];
+		if (used < least) {
+			least = used;
+			best = p->slot[c];
+		}
+	}
+	return best;
+}
+
+/* Claim a free slot of this bucket, or NONE. */
+static size_t
+claim(struct table *t, size_t first, uint64_t tag, uint32_t now)
+{
+	for (size_t slot = first; slot < first + BUCKET_SLOTS; slot++) {
+		uint64_t free_tag = 0;
+
+		if (atomic_load(&t->tags[slot]) != 0 ||
+			table_level(t, &t->records[slot]) != 0)
+			continue;
+		if (!key_is(&t->records[slot], &no_key))
+			record_wipe(&t->records[slot]);
+		/* or somebody would find it idle right after the claim */
+		atomic_store_explicit(&t->records[slot].last, now,
+			memory_order_relaxed);
+		if (atomic_compare_exchange_strong(&t->tags[slot], &free_tag,
+			    tag))
+			return slot;
+	}
+	return NONE;
+}
+
+/* Seconds that a clean line has been idle; 0: it may not go. */
+static uint32_t
+idle(const struct table *t, size_t slot, uint32_t now)
+{
+	int32_t seconds;
+
+	/* without the levels nobody can tell: then nothing is displaced */
+	if (t->levels == NULL || atomic_load(&t->levels[slot]) != 0)
+		return 0;
+	seconds = (int32_t)(now - atomic_load_explicit(&t->records[slot].last,
+			memory_order_relaxed));
+	return seconds > TABLE_IDLE ? (uint32_t)seconds : 0;
+}
+
+/*
+ * Empty the slot of the clean line that was idle longest; its bucket, or NONE.
+ * Control may raise the line at this moment: it writes the level, then looks at
+ * the tag; here the tag goes first, then the level is looked at. One of the two
+ * sees the other.
+ */
+static size_t
+displace(struct table *t, const struct place *p, uint32_t now)
+{
+	size_t oldest = NONE;
+	uint32_t longest = 0;
+	uint64_t tag, gone = 0;
+
+	for (unsigned i = 0; i < CHOICES * BUCKET_SLOTS; i++) {
+		uint32_t seconds = idle(t, slot_at(p, i), now);
+
+		if (seconds > longest) {
+			longest = seconds;
+			oldest = slot_at(p, i);
+		}
+	}
+	if (oldest == NONE)
+		return NONE;
+	tag = atomic_load(&t->tags[oldest]);
+	if (tag != 0 &&
+		atomic_compare_exchange_strong(&t->tags[oldest], &tag, 0)) {
+		if (atomic_load(&t->levels[oldest]) != 0) {
+			atomic_compare_exchange_strong(&t->tags[oldest], &gone,
+				tag);
+			return NONE;
+		}
+		record_wipe(&t->records[oldest]);
+		atomic_fetch_add_explicit(&t->head->displaced, 1,
+			memory_order_relaxed);
+	}
+	return oldest / BUCKET_SLOTS * BUCKET_SLOTS;
+}
+
+/* Remove all but the first of a line's slots; the one that stays. */
+static size_t
+settle(struct table *t, const struct place *p)
+{
+	size_t winner = NONE;
+
+	for (unsigned i = 0; i < CHOICES * BUCKET_SLOTS; i++) {
+		size_t slot = slot_at(p, i);
+		uint64_t tag = p->tag;
+
+		if (atomic_load(&t->tags[slot]) != tag || slot == winner)
+			continue;
+		if (winner == NONE)
+			winner = slot;
+		else if (t->levels == NULL || atomic_load(&t->levels[slot]) == 0)
+			atomic_compare_exchange_strong(&t->tags[slot], &tag, 0);
+	}
+	return winner;
+}
+
+static size_t
+make(struct table *t, const struct place *p, uint32_t now)
+{
+	size_t slot;
+
+	/* each turn another process took the slot that was meant */
+	for (unsigned turn = 0; turn < CHOICES * BUCKET_SLOTS; turn++) {
+		size_t first = bucket_for(t, p);
+
+		if (first == NONE)
+			first = displace(t, p, now);
+		if (first == NONE)
+			break;
+		if (claim(t, first, p->tag, now) != NONE &&
+			(slot = settle(t, p)) != NONE)
+			return slot;
+	}
+	atomic_fetch_add_explicit(&t->head->lost, 1, memory_order_relaxed);
+	return NONE;
+}
+
+struct line_record *
+table_enter(struct table *t, const struct line_key *k, uint32_t now)
+{
+	struct place p = place_of(t, k);
+	size_t slot = lookup(t, &p);
+	struct line_record *r;
+
+	if (slot == NONE && (slot = make(t, &p, now)) == NONE)
+		return NULL;
+	r = &t->records[slot];
+	if (!key_is(r, k))
+		record_begin(r, k, now);
+	return r;
+}
+
+bool
+table_key(const struct table *t, const struct line_record *r,
+	struct line_key *k_r)
+{
+	*k_r = r->key;
+	return k_r->family != 0 &&
+		atomic_load(&t->tags[slot_of(t, r)]) == tag_of(t, k_r);
+}
+
+int
+table_set_level(struct table *t, struct line_record *r,
+	const struct line_key *k, uint32_t level)
+{
+	size_t slot = slot_of(t, r);
+
+	atomic_store(&t->levels[slot], level);
+	if (atomic_load(&t->tags[slot]) == tag_of(t, k))
+		return 0;
+	atomic_store(&t->levels[slot], 0);
+	return -1;
+}
+
+struct line_record *
+table_next(const struct table *t, size_t *at)
+{
+	while (*at < t->slots) {
+		size_t slot = (*at)++;
+
+		if (atomic_load_explicit(&t->tags[slot],
+			    memory_order_relaxed) != 0)
+			return &t->records[slot];
+	}
+	return NULL;
+}
+
+size_t
+table_repair(struct table *t)
+{
+	size_t removed = 0;
+
+	for (size_t slot = 0; slot < t->slots; slot++) {
+		struct line_record *r = &t->records[slot];
+		struct line_key k = r->key;
+		struct place p = place_of(t, &k);
+		uint64_t tag = atomic_load(&t->tags[slot]);
+
+		if (tag == 0 && t->may_set && atomic_load(&t->levels[slot]) != 0)
+			atomic_store(&t->levels[slot], 0);
+		if (tag == p.tag && lookup(t, &p) != slot &&
+			settle(t, &p) != slot)
+			removed++;
+	}
+	return removed;
+}
+
+void
+table_stats(const struct table *t, struct table_stats *s_r)
+{
+	size_t at = 0;
+
+	memset(s_r, 0, sizeof(*s_r));
+	while (table_next(t, &at) != NULL)
+		s_r->lines++;
+	s_r->slots = t->slots;
+	s_r->displaced = atomic_load(&t->head->displaced);
+	s_r->lost = atomic_load(&t->head->lost);
+	s_r->octets = t->counts_octets + t->levels_octets;
+}
