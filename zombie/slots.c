@@ -31,11 +31,6 @@
 #define PREFER 6
 #define NONE ((size_t)-1)
 
-struct place {
-	uint64_t tag;
-	size_t slot[CHOICES];	/* first slot of each bucket, in lookup order */
-};
-
 void
 line_key_of(const struct addr *src, unsigned len6, unsigned port_block,
 	struct line_key *k_r)
@@ -71,18 +66,18 @@ tag_of(const struct table *t, const struct line_key *k)
 }
 
 /* The first slot of the bucket that 32 random bits choose. */
-static size_t
+static uint32_t
 bucket(const struct table *t, uint64_t bits)
 {
 	uint64_t buckets = t->slots / BUCKET_SLOTS;
 
-	return (size_t)((bits & 0xffffffffu) * buckets >> 32) * BUCKET_SLOTS;
+	return (uint32_t)((bits & 0xffffffffu) * buckets >> 32) * BUCKET_SLOTS;
 }
 
-static struct place
-place_of(const struct table *t, const struct line_key *k)
+static struct table_aim
+aim_at(const struct table *t, const struct line_key *k)
 {
-	struct place p;
+	struct table_aim p;
 
 	p.tag = tag_of(t, k);
 	p.slot[0] = bucket(t, p.tag);
@@ -93,13 +88,13 @@ place_of(const struct table *t, const struct line_key *k)
 
 /* The i-th slot in lookup order. */
 static size_t
-slot_at(const struct place *p, unsigned i)
+slot_at(const struct table_aim *p, unsigned i)
 {
 	return p->slot[i / BUCKET_SLOTS] + i % BUCKET_SLOTS;
 }
 
 static size_t
-lookup(const struct table *t, const struct place *p)
+lookup(const struct table *t, const struct table_aim *p)
 {
 	for (unsigned i = 0; i < CHOICES * BUCKET_SLOTS; i++) {
 		size_t slot = slot_at(p, i);
@@ -112,19 +107,44 @@ lookup(const struct table *t, const struct place *p)
 }
 
 void
+table_aim(const struct table *t, const struct line_key *k,
+	struct table_aim *aim_r)
+{
+	*aim_r = aim_at(t, k);
+	/* the third is looked at rarely */
+	__builtin_prefetch((const void *)&t->tags[aim_r->slot[0]]);
+	__builtin_prefetch((const void *)&t->tags[aim_r->slot[1]]);
+}
+
+void
 table_prefetch(const struct table *t, const struct line_key *k)
 {
-	struct place p = place_of(t, k);
+	struct table_aim aim;
 
-	__builtin_prefetch((const void *)&t->tags[p.slot[0]]);
-	__builtin_prefetch((const void *)&t->tags[p.slot[1]]);
-	__builtin_prefetch((const void *)&t->tags[p.slot[2]]);
+	table_aim(t, k, &aim);
+}
+
+void
+table_near(const struct table *t, const struct table_aim *aim)
+{
+	size_t slot = lookup(t, aim);
+	const char *r;
+
+	if (slot == NONE)
+		return;
+	if (t->levels != NULL)
+		__builtin_prefetch((const void *)&t->levels[slot]);
+	r = (const char *)&t->records[slot];
+	/* what a first packet changes, wherever cache lines begin */
+	__builtin_prefetch(r, 1);
+	__builtin_prefetch(r + 64, 1);
+	__builtin_prefetch(r + offsetof(struct line_record, good), 1);
 }
 
 struct line_record *
 table_find(const struct table *t, const struct line_key *k)
 {
-	struct place p = place_of(t, k);
+	struct table_aim p = aim_at(t, k);
 	size_t slot = lookup(t, &p);
 
 	return slot != NONE ? &t->records[slot] : NULL;
@@ -175,7 +195,7 @@ record_begin(struct line_record *r, const struct line_key *k, uint32_t now)
 
 /* Which of the buckets to fill, or NONE: all are full. */
 static size_t
-bucket_for(const struct table *t, const struct place *p)
+bucket_for(const struct table *t, const struct table_aim *p)
 {
 	size_t best = NONE;
 	unsigned least = BUCKET_SLOTS;
@@ -239,7 +259,7 @@ idle(const struct table *t, size_t slot, uint32_t now)
  * sees the other.
  */
 static size_t
-displace(struct table *t, const struct place *p, uint32_t now)
+displace(struct table *t, const struct table_aim *p, uint32_t now)
 {
 	size_t oldest = NONE;
 	uint32_t longest = 0;
@@ -272,7 +292,7 @@ displace(struct table *t, const struct place *p, uint32_t now)
 
 /* Remove all but the first of a line's slots; the one that stays. */
 static size_t
-settle(struct table *t, const struct place *p)
+settle(struct table *t, const struct table_aim *p)
 {
 	size_t winner = NONE;
 
@@ -291,7 +311,7 @@ settle(struct table *t, const struct place *p)
 }
 
 static size_t
-make(struct table *t, const struct place *p, uint32_t now)
+make(struct table *t, const struct table_aim *p, uint32_t now)
 {
 	size_t slot;
 
@@ -312,18 +332,26 @@ make(struct table *t, const struct place *p, uint32_t now)
 }
 
 struct line_record *
-table_enter(struct table *t, const struct line_key *k, uint32_t now)
+table_enter_at(struct table *t, const struct table_aim *aim,
+	const struct line_key *k, uint32_t now)
 {
-	struct place p = place_of(t, k);
-	size_t slot = lookup(t, &p);
+	size_t slot = lookup(t, aim);
 	struct line_record *r;
 
-	if (slot == NONE && (slot = make(t, &p, now)) == NONE)
+	if (slot == NONE && (slot = make(t, aim, now)) == NONE)
 		return NULL;
 	r = &t->records[slot];
 	if (!key_is(r, k))
 		record_begin(r, k, now);
 	return r;
+}
+
+struct line_record *
+table_enter(struct table *t, const struct line_key *k, uint32_t now)
+{
+	struct table_aim p = aim_at(t, k);
+
+	return table_enter_at(t, &p, k, now);
 }
 
 bool
@@ -369,7 +397,7 @@ table_repair(struct table *t)
 	for (size_t slot = 0; slot < t->slots; slot++) {
 		struct line_record *r = &t->records[slot];
 		struct line_key k = r->key;
-		struct place p = place_of(t, &k);
+		struct table_aim p = aim_at(t, &k);
 		uint64_t tag = atomic_load(&t->tags[slot]);
 
 		if (tag == 0 && t->may_set && atomic_load(&t->levels[slot]) != 0)

@@ -101,6 +101,20 @@ region_map(int fd, size_t octets, bool read_only)
 	return p;
 }
 
+/*
+ * Write to every page of a new region. MAP_POPULATE alone leaves the first
+ * write to each page slow on a virtual machine (8 us here): the host has not
+ * backed it yet.
+ */
+static void
+region_touch(void *region, size_t octets)
+{
+	volatile char *p = region;
+
+	for (size_t i = 0; i < octets; i += 4096)
+		p[i] = 0;
+}
+
 static void
 fd_close(int *fd)
 {
@@ -201,7 +215,11 @@ table_new(size_t lines)
 		goto fail;
 	t->head = region_map(t->counts_fd, t->counts_octets, false);
 	t->levels_head = region_map(t->levels_fd, t->levels_octets, false);
-	if (t->head == NULL || t->levels_head == NULL || heads_write(t) < 0)
+	if (t->head == NULL || t->levels_head == NULL)
+		goto fail;
+	region_touch(t->head, t->counts_octets);
+	region_touch(t->levels_head, t->levels_octets);
+	if (heads_write(t) < 0)
 		goto fail;
 	t->may_set = true;
 	table_place(t);
@@ -226,6 +244,9 @@ table_drop_rights(struct table *t)
 		log_error("table: map levels read-only: %s", strerror(errno));
 		return -1;
 	}
+	/* page tables of a shared file are not copied by fork; Linux 5.14 */
+	if (madvise(t->head, t->counts_octets, MADV_POPULATE_WRITE) < 0)
+		log_debug("table: populate: %s", strerror(errno));
 	t->may_set = false;
 	fd_close(&t->counts_fd);
 	fd_close(&t->levels_fd);

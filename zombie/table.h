@@ -104,7 +104,8 @@ void table_free(struct table **t);
 
 /*
  * In a child that must not write levels: map them read-only and close all
- * descriptors, so that mprotect cannot give the right back. 0 or -1 (logged).
+ * descriptors, so that mprotect cannot give the right back; and populate the
+ * mapping of the counts, which fork leaves empty. 0 or -1 (logged).
  */
 int table_drop_rights(struct table *t);
 
@@ -134,7 +135,22 @@ struct line_record *table_enter(struct table *t, const struct line_key *k,
 	uint32_t now);
 struct line_record *table_find(const struct table *t, const struct line_key *k);
 
-/* For a packet that is judged a little later: fetch the line's tags into cache. */
+/*
+ * table_enter in three steps, for a reader that has many packets in hand: each
+ * step for all packets before the next step waits for memory once a batch and
+ * not four times a packet. aim: hash, fetch the tags; near: find the tag, fetch
+ * the record; enter_at: as table_enter. near may be left out.
+ */
+struct table_aim {
+	uint64_t tag;
+	uint32_t slot[3];	/* first slot of each bucket, in lookup order */
+};
+void table_aim(const struct table *t, const struct line_key *k,
+	struct table_aim *aim_r);
+void table_near(const struct table *t, const struct table_aim *aim);
+struct line_record *table_enter_at(struct table *t, const struct table_aim *aim,
+	const struct line_key *k, uint32_t now);
+/* Only the tags, and nothing to keep: for a packet judged a little later. */
 void table_prefetch(const struct table *t, const struct line_key *k);
 
 /*
