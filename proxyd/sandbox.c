@@ -3,7 +3,7 @@
  *
  * Does: user, groups, capabilities, empty root, Landlock, seccomp, in the
  * order in which each step is still permitted. Does not: decide who gets what
- * beyond the two kinds of sandbox.h; that is one table of calls per kind.
+ * beyond the kinds of sandbox.h; that is one table of calls per kind.
  *
  * Called once by every child before it reads a byte from a peer, and by the
  * parent after it has made what needs more than it keeps. Nobody outside
@@ -74,8 +74,15 @@ empty_root(void)
 	return 0;
 }
 
+/* The one capability a kind keeps, or -1. */
 static int
-become(const struct passwd *pw)
+kept(enum sandbox kind)
+{
+	return kind == SANDBOX_NFQ ? CAP_NET_ADMIN : -1;
+}
+
+static int
+become(const struct passwd *pw, int keep)
 {
 	if (setgroups(0, NULL) != 0)
 		return failed("setgroups");
@@ -85,11 +92,18 @@ become(const struct passwd *pw)
 	capng_clear(CAPNG_SELECT_BOTH);
 	if (capng_apply(CAPNG_SELECT_BOUNDS) < 0)
 		return failed("clear the capability bounding set");
+	if (prctl(PR_SET_KEEPCAPS, keep >= 0, 0, 0, 0) != 0)
+		return failed("prctl PR_SET_KEEPCAPS");
 	if (setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid) != 0)
 		return failed("setresuid");
 	capng_clear(CAPNG_SELECT_BOTH);
+	if (keep >= 0 && capng_update(CAPNG_ADD, CAPNG_EFFECTIVE |
+			CAPNG_PERMITTED, (unsigned)keep) != 0)
+		return failed("choose the capability that stays");
 	if (capng_apply(CAPNG_SELECT_CAPS) < 0)
 		return failed("clear the capability sets");
+	if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) != 0)
+		return failed("prctl PR_SET_KEEPCAPS");
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0)
 		return failed("clear the ambient capabilities");
 	return 0;
@@ -97,10 +111,18 @@ become(const struct passwd *pw)
 
 /* Trust nothing that was called above: look. */
 static int
-verify(const struct passwd *pw)
+verify(const struct passwd *pw, int keep)
 {
 	if (capng_get_caps_process() != 0)
 		return failed("read back the capabilities");
+	if (keep >= 0) {
+		if (!capng_have_capability(CAPNG_EFFECTIVE, (unsigned)keep))
+			return failed("keep a capability");
+		/* without this one nothing must be there */
+		if (capng_update(CAPNG_DROP, CAPNG_EFFECTIVE |
+				CAPNG_PERMITTED, (unsigned)keep) != 0)
+			return failed("look at the capabilities");
+	}
 	if (capng_have_capabilities(CAPNG_SELECT_BOTH) != CAPNG_NONE) {
 		log_error("sandbox: capabilities are left");
 		return -1;
@@ -252,6 +274,17 @@ static const char *const relay_calls[] = {
 	"set_robust_list", "rseq", "newfstatat", "fstat", "lseek",
 };
 
+/* nfq reads one queue and one channel, and writes verdicts and log lines. */
+static const char *const nfq_calls[] = {
+	"read", "recvfrom", "recvmsg", "recvmmsg", "write", "writev", "sendto",
+	"sendmsg", "close", "poll", "ppoll", "fcntl",
+	"clock_gettime", "gettimeofday", "time", "nanosleep",
+	"clock_nanosleep", "getrandom",
+	"munmap", "mremap", "madvise", "brk", "futex",
+	"exit", "exit_group", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn",
+	"getpid", "gettid", "tgkill", "restart_syscall", "newfstatat", "fstat",
+};
+
 static int
 name_rule(scmp_filter_ctx f, uint32_t action, const char *name)
 {
@@ -284,21 +317,33 @@ deny_deadly(scmp_filter_ctx f)
 	return bad;
 }
 
+/* For those who live on descriptors they were given: what is not in the list
+ * is refused, and a new socket is the end. */
 static int
-relay_filter(scmp_filter_ctx f)
+listed_filter(scmp_filter_ctx f, const char *const *calls, size_t n)
 {
 	int bad = deny_deadly(f);
 
 	bad |= name_rule(f, SCMP_ACT_KILL_PROCESS, "socket");
 	if (sanitized)
 		return bad;
-	for (size_t i = 0; i < COUNT(relay_calls); i++)
-		bad |= name_rule(f, SCMP_ACT_ALLOW, relay_calls[i]);
+	for (size_t i = 0; i < n; i++)
+		bad |= name_rule(f, SCMP_ACT_ALLOW, calls[i]);
 	/* memory never becomes code */
 	bad |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
 		SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 	bad |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
 		SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	return bad;
+}
+
+static int
+relay_filter(scmp_filter_ctx f)
+{
+	int bad = listed_filter(f, relay_calls, COUNT(relay_calls));
+
+	if (sanitized)
+		return bad;
 	bad |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
 		SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
 	bad |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
@@ -333,7 +378,7 @@ control_filter(scmp_filter_ctx f)
 static int
 seccomp(enum sandbox kind)
 {
-	bool listed = kind == SANDBOX_RELAY && !sanitized;
+	bool listed = kind != SANDBOX_CONTROL && !sanitized;
 	scmp_filter_ctx f = seccomp_init(
 		listed ? SCMP_ACT_ERRNO(EPERM) : SCMP_ACT_ALLOW);
 	int bad;
@@ -341,7 +386,10 @@ seccomp(enum sandbox kind)
 	if (f == NULL)
 		return failed("seccomp_init");
 	(void)seccomp_attr_set(f, SCMP_FLTATR_CTL_OPTIMIZE, 2);
-	bad = kind == SANDBOX_RELAY ? relay_filter(f) : control_filter(f);
+	bad = kind == SANDBOX_RELAY ? relay_filter(f) :
+		kind == SANDBOX_NFQ ?
+		listed_filter(f, nfq_calls, COUNT(nfq_calls)) :
+		control_filter(f);
 	if (bad == 0)
 		bad = seccomp_load(f);
 	seccomp_release(f);
@@ -361,9 +409,10 @@ sandbox_enter(enum sandbox kind, const char *user)
 			pw == NULL ? "does not exist" : "is root");
 		return -1;
 	}
-	if (kind == SANDBOX_RELAY && !sanitized && empty_root() != 0)
+	if (kind != SANDBOX_CONTROL && !sanitized && empty_root() != 0)
 		return -1;
-	if (become(pw) != 0 || verify(pw) != 0 || limits() != 0)
+	if (become(pw, kept(kind)) != 0 || verify(pw, kept(kind)) != 0 ||
+		limits() != 0)
 		return -1;
 	if (!sanitized && landlock(kind) != 0)
 		return -1;

@@ -5,14 +5,16 @@
  * It changes to the user, clears every capability set (bounding set included),
  * sets no_new_privs, and then per kind: relay: empty root, Landlock without
  * any right, seccomp without socket(2); control: no capability, Landlock read
- * only where a resolver and the log need it, seccomp against the rest.
+ * only where a resolver and the log need it, seccomp against the rest; nfq: as a
+ * relay, but CAP_NET_ADMIN stays (the kernel asks for it at every verdict) and
+ * the calls are those of a loop over descriptors it already has.
  * In a sanitizer build the seccomp filter denies the named calls only, since
  * the sanitizer's own needs are not ours to list.
  */
 #ifndef SALLYPORT_SANDBOX_H
 #define SALLYPORT_SANDBOX_H
 
-enum sandbox { SANDBOX_RELAY, SANDBOX_CONTROL };
+enum sandbox { SANDBOX_RELAY, SANDBOX_CONTROL, SANDBOX_NFQ };
 
 /* 0, or -1 with a message logged: the child must exit. */
 int sandbox_enter(enum sandbox kind, const char *user);

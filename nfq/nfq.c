@@ -1,0 +1,292 @@
+/*
+ * nfq.c - the process that sees every first packet
+ *
+ * Does: open what it needs, give its privileges away, and then one loop over
+ * the queue and the channel to the parent. Does not: read packets (packet.c),
+ * decide (verdict.c), speak netlink (queue.c).
+ *
+ * CAP_NET_ADMIN stays, because the kernel checks it at every verdict; all else
+ * goes: own user, empty root, no other capability, seccomp without socket(2),
+ * levels of the line table read-only. The sender of a packet controls its
+ * octets and its rate; nothing here grows with either, and nothing is logged
+ * per packet.
+ *
+ * Above 20,000 SYN/s a part-filled batch is followed by a pause of 200 us: a
+ * batch costs two system calls however many packets are in it. The parent is
+ * listened to during the pause, and every 32 batches when there is none.
+ */
+#include "nfq/nfq.h"
+
+#include <errno.h>
+#include <libnfnetlink/libnfnetlink.h>
+#include <net/if.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/ipc.h"
+#include "lib/log.h"
+#include "nfq/packet.h"
+#include "proxyd/msg.h"
+#include "proxyd/sandbox.h"
+#include "zombie/table.h"
+
+#define BUSY_RATE 20000		/* packets a second; DESIGN.md section 9 */
+#define PAUSE_NS 200000
+#define RATE_WINDOW_NS 20000000	/* over which the rate is taken */
+#define TURNS_BETWEEN_MESSAGES 32
+#define UNPARSEABLE_LOG_S 60	/* seconds between two such lines */
+
+struct nfq {
+	const struct nfq_start *start;
+	struct judge judge;
+	struct queue *queue;
+	int queue_fd;
+	struct nlif_handle *interfaces;	/* NULL: indexes are not named */
+	bool done;
+	int status;
+
+	int64_t window_start;		/* ns of CLOCK_MONOTONIC */
+	unsigned window_packets;
+	bool is_busy;
+	time_t unparseable_logged;
+
+	/* of the batch that is being judged */
+	struct packet packet[QUEUE_BATCH];
+	struct look look[QUEUE_BATCH];
+};
+
+/* ---- judging ---- */
+
+static const char *
+interface_name(const struct nfq *n, uint32_t index, char out[IFNAMSIZ])
+{
+	if (n->interfaces == NULL ||
+		nlif_index2name(n->interfaces, index, out) < 0)
+		snprintf(out, IFNAMSIZ, "%u", index);
+	return out;
+}
+
+/* Once a minute: a broken tunnel shows, a flood does not fill the log. */
+static void
+tell_unparseable(struct nfq *n, const struct queued *p,
+	enum packet_status status)
+{
+	static const char *const reason[] = {
+		[PACKET_FRAGMENT] = "a fragment", [PACKET_OTHER] = "no TCP",
+		[PACKET_CUT] = "cut before its ports",
+		[PACKET_BAD] = "malformed",
+	};
+	char name[IFNAMSIZ];
+
+	atomic_fetch_add_explicit(&n->start->counts->unparseable, 1,
+		memory_order_relaxed);
+	if (n->unparseable_logged != 0 && n->judge.unix_now <
+		n->unparseable_logged + UNPARSEABLE_LOG_S)
+		return;
+	n->unparseable_logged = (time_t)n->judge.unix_now;
+	log_info("a queued packet on %s is %s; accepted (%llu so far)",
+		interface_name(n, p->in, name), reason[status],
+		(unsigned long long)atomic_load(&n->start->counts->unparseable));
+}
+
+static void
+judge(void *arg, const struct queued *p, size_t n_packets,
+	enum verdict *verdict_r)
+{
+	struct nfq *n = arg;
+	unsigned again = 0;
+
+	n->judge.now = table_now(n->judge.table);
+	n->judge.unix_now = time(NULL);
+	for (size_t i = 0; i < n_packets; i++) {
+		enum packet_status status = packet_parse(p[i].data, p[i].len,
+			&n->packet[i]);
+
+		if (status != PACKET_OK)
+			tell_unparseable(n, &p[i], status);
+		verdict_look(&n->judge, &n->packet[i], &n->look[i]);
+	}
+	for (size_t i = 0; i < n_packets; i++) {
+		bool is_again;
+
+		verdict_r[i] = verdict_of(&n->judge, &n->packet[i],
+			&n->look[i], &is_again);
+		again += is_again;
+	}
+	if (again > 0)
+		atomic_fetch_add_explicit(&n->start->counts->retransmissions,
+			again, memory_order_relaxed);
+}
+
+/* ---- the loop ---- */
+
+static int64_t
+monotonic_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void
+take_rate(struct nfq *n, int packets)
+{
+	int64_t now = monotonic_ns(), past = now - n->window_start;
+
+	n->window_packets += (unsigned)packets;
+	if (past < RATE_WINDOW_NS)
+		return;
+	n->is_busy = (int64_t)n->window_packets * 1000000000 >
+		BUSY_RATE * past;
+	n->window_start = now;
+	n->window_packets = 0;
+}
+
+static void
+leave(struct nfq *n, int status)
+{
+	n->done = true;
+	n->status = status;
+}
+
+static void
+take_messages(struct nfq *n)
+{
+	struct msg m, pong = { .type = MSG_PONG };
+	int fds[IPC_FDS_MAX], nfds, rc;
+
+	while ((rc = ipc_recv(n->start->parent, &m, sizeof(m), fds,
+			&nfds)) == 1) {
+		for (int i = 0; i < nfds; i++)
+			close(fds[i]);
+		if (m.type == MSG_PING) {
+			pong.n = m.n;
+			(void)ipc_send(n->start->parent, &pong, sizeof(pong),
+				NULL, 0);
+		} else if (m.type == MSG_DRAIN) {
+			leave(n, 0);
+			return;
+		}
+	}
+	if (rc == -1) {
+		log_error("the parent is gone; leaving");
+		leave(n, 0);
+	}
+}
+
+/* Wait for packets (unless pausing) and messages. */
+static void
+wait_for_work(struct nfq *n, bool is_pause)
+{
+	static const struct timespec pause = { .tv_nsec = PAUSE_NS };
+	struct pollfd fds[3] = {
+		{ .fd = n->start->parent, .events = POLLIN },
+		{ .fd = is_pause ? -1 : n->queue_fd, .events = POLLIN },
+		{ .fd = -1, .events = POLLIN },
+	};
+
+	if (n->interfaces != NULL && !is_pause)
+		fds[2].fd = nlif_fd(n->interfaces);
+	if (ppoll(fds, 3, is_pause ? &pause : NULL, NULL) <= 0)
+		return;
+	if (fds[0].revents != 0)
+		take_messages(n);
+	/* -1: the kernel had more news than room; the names it knows stay */
+	if (fds[2].revents != 0)
+		(void)nlif_catch(n->interfaces);
+}
+
+static void
+run(struct nfq *n)
+{
+	unsigned turns = 0;
+
+	while (!n->done) {
+		int got = queue_turn(n->queue);
+
+		if (got < 0) {
+			leave(n, 1);
+			return;
+		}
+		take_rate(n, got);
+		if (got == QUEUE_BATCH) {
+			if (++turns % TURNS_BETWEEN_MESSAGES == 0)
+				take_messages(n);
+			continue;
+		}
+		wait_for_work(n, queue_unsent(n->queue) ||
+			(got > 0 && n->is_busy));
+	}
+	/* verdicts the kernel would not take: try once more */
+	if (queue_unsent(n->queue))
+		(void)queue_turn(n->queue);
+}
+
+/* ---- start and end ---- */
+
+/* Names are a convenience of the log: without them indexes are printed. */
+static struct nlif_handle *
+open_interfaces(void)
+{
+	struct nlif_handle *h = nlif_open();
+
+	if (h != NULL && nlif_query(h) >= 0)
+		return h;
+	log_warn("interface names: %s", strerror(errno));
+	if (h != NULL)
+		nlif_close(h);
+	return NULL;
+}
+
+static int
+start(struct nfq *n)
+{
+	const struct nfq_start *s = n->start;
+
+	n->queue_fd = s->queue_fd >= 0 ? s->queue_fd : queue_bind(&s->queue);
+	if (n->queue_fd < 0)
+		return -1;
+	n->queue = queue_new(n->queue_fd, &s->queue, s->counts, judge, n);
+	if (n->queue == NULL) {
+		log_error("no memory for the netfilter queue");
+		return -1;
+	}
+	n->interfaces = open_interfaces();
+	/* else 200 us become 250 */
+	(void)prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);
+	if (table_drop_rights(s->table) != 0)
+		return -1;
+	return sandbox_enter(SANDBOX_NFQ, s->user);
+}
+
+int
+nfq_main(const struct nfq_start *s)
+{
+	static struct nfq n;	/* too big for a stack */
+	const struct msg drained = { .type = MSG_DRAINED };
+
+	n.start = s;
+	n.queue_fd = -1;
+	n.status = 1;
+	n.judge.conf = s->conf;
+	n.judge.table = s->table;
+	n.judge.return_path = s->return_path;
+	if (start(&n) == 0) {
+		n.window_start = monotonic_ns();
+		run(&n);
+		if (n.status == 0)
+			(void)ipc_send(s->parent, &drained, sizeof(drained),
+				NULL, 0);
+	}
+	if (n.interfaces != NULL)
+		nlif_close(n.interfaces);
+	queue_free(&n.queue);
+	if (n.queue_fd >= 0 && s->queue_fd < 0)
+		close(n.queue_fd);
+	return n.status;
+}
