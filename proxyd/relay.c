@@ -179,6 +179,8 @@ new_control(struct process *p, int fd)
 		on_control, p);
 	if (p->control == NULL || event_add(p->control, NULL) == -1)
 		log_error("cannot watch the stream to control");
+	/* A new control knows nothing: tell it at the next second. */
+	memset(&p->told, 0xff, sizeof(p->told));
 }
 
 static void
@@ -285,14 +287,20 @@ need_sockets(void *arg, unsigned family)
 			strerror(errno));
 }
 
+/* Out of the epoll set first: the open file is shared with the successor. Then
+ * closed, so that an orphan does not keep a share of the connections. */
 static void
 stop_accepting(struct process *p)
 {
-	for (int i = 0; i < 2; i++)
-		if (p->listen[i] != NULL) {
-			event_free(p->listen[i]);
-			p->listen[i] = NULL;
-		}
+	for (int i = 0; i < 2; i++) {
+		if (p->listen[i] == NULL)
+			continue;
+		int fd = event_get_fd(p->listen[i]);
+
+		event_free(p->listen[i]);
+		p->listen[i] = NULL;
+		close(fd);
+	}
 }
 
 /* Everything that still runs when the time is up is told so, a few at a time:

@@ -433,7 +433,7 @@ def stopped_daemon_stops_no_mail(play):
 def direct(play):
     """Does a connection from the dynamic line reach the MX itself?"""
     try:
-        with Peer("dynamic", play.at("mxa"), 25, timeout=1) as peer:
+        with Peer("dynamic", play.at("mxa"), 25, timeout=0.4) as peer:
             if "mx.alpha.example ESMTP Postfix" not in peer.line():
                 return False
             peer.ask("QUIT")
