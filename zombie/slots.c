@@ -7,13 +7,14 @@
  * so that most lookups touch one cache line of tags.
  *
  * No lock, and a process may be killed between any two instructions:
- *   displace  tag := 0 by CAS, then the record is wiped, its key last
- *   make      a slot with tag 0 is wiped if its key says that nobody finished
- *             wiping it, then claimed by CAS, then the key is written
- * A claim without its key (killed in between) is completed by whoever enters
- * the line next. Two processes that make the same line at the same moment both
- * look again after their CAS; the slot that a lookup meets first wins and
- * either of them removes the other. What may be lost is an update or two.
+ *   displace  tag := 0 by CAS; what the record holds is void from here on
+ *   make      a free slot is claimed by CAS of its tag, the record is wiped,
+ *             the key is written last
+ * The key says whether a record is valid: while it is not the key of the tag,
+ * whoever enters the line begins the record again. Two processes that make the
+ * same line at the same moment both look again after their CAS; the slot that a
+ * lookup meets first wins and either of them empties the other. What may be
+ * lost is an update or two of that line.
  *
  * Called by nfq and the relays for every first packet, by control and the CLI
  * for reading. Subscribers choose the keys, not the secret: they cannot choose
@@ -172,25 +173,21 @@ key_is(const struct line_record *r, const struct line_key *k)
 }
 
 /*
- * The record of a slot without tag. The key goes last: while it stands, the
- * record is known to be dirty.
+ * A record whose key is not that of its slot's tag: new, left by the line before,
+ * or by a process killed in this function. The key goes last.
  */
-static void
-record_wipe(struct line_record *r)
-{
-	memset((char *)r + sizeof(r->key), 0, sizeof(*r) - sizeof(r->key));
-	atomic_thread_fence(memory_order_release);
-	r->key = no_key;
-}
-
 static void
 record_begin(struct line_record *r, const struct line_key *k, uint32_t now)
 {
-	r->key = *k;
+	if (!key_is(r, &no_key))
+		memset((char *)r + sizeof(r->key), 0,
+			sizeof(*r) - sizeof(r->key));
 	atomic_store_explicit(&r->last, now, memory_order_relaxed);
 	atomic_store_explicit(&r->first, now, memory_order_relaxed);
 	atomic_store_explicit(&r->window, (uint16_t)(now / MAP_WINDOW),
 		memory_order_relaxed);
+	atomic_thread_fence(memory_order_release);
+	r->key = *k;
 }
 
 /* Which of the buckets to fill, or NONE: all are full. */
@@ -226,8 +223,6 @@ claim(struct table *t, size_t first, uint64_t tag, uint32_t now)
 		if (atomic_load(&t->tags[slot]) != 0 ||
 			table_level(t, &t->records[slot]) != 0)
 			continue;
-		if (!key_is(&t->records[slot], &no_key))
-			record_wipe(&t->records[slot]);
 		/* or somebody would find it idle right after the claim */
 		atomic_store_explicit(&t->records[slot].last, now,
 			memory_order_relaxed);
@@ -283,7 +278,6 @@ displace(struct table *t, const struct table_aim *p, uint32_t now)
 				tag);
 			return NONE;
 		}
-		record_wipe(&t->records[oldest]);
 		atomic_fetch_add_explicit(&t->head->displaced, 1,
 			memory_order_relaxed);
 	}

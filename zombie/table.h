@@ -220,7 +220,7 @@ void table_count(_Atomic uint16_t *counter);
 
 /*
  * Distinct destinations in the line's latest window, by linear counting:
- * within 5 % (one standard error) up to 200; ends at 1,420.
+ * standard error 4.5 to 5.1 % up to 200; ends at 1,420.
  */
 double table_destinations(const struct line_record *r);
 
