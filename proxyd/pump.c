@@ -4,7 +4,8 @@
  * For each side: read what is there (unless the other side's output is full),
  * cut it as the machine expects, give it to the machine or copy it across, do
  * what the machine asks. Repeats until nothing moves. The server goes first,
- * so that a reply releases the client's next command in the same turn.
+ * so that a reply releases the client's next command in the same turn. What
+ * was written goes out at the end, and when that makes room it begins again.
  *
  * Must hold: no side is read while the machine expects nothing from it or while
  * the other side has CHAN_HIGH octets waiting; end of file is acted on only
@@ -17,6 +18,11 @@
 /* A payload block: RFC 5321's 180 s are for 64 KB buffers of 1982; a client
  * slower than this many octets a limit is dripping. */
 #define PROGRESS_OCTETS 2048
+
+/* Rounds of at most SCRATCH octets a side before others get their turn: two
+ * fast peers would keep a relay from its other sessions, and from answering
+ * its parent, for as long as they like. */
+#define TURN_ROUNDS 16
 
 /* Room behind which reading from this side would only pile up. */
 static bool
@@ -201,7 +207,9 @@ pump_side(struct session *s, enum side from)
 
 	if (c->fd == -1 || s->machine.expect[from] == EXPECT_NONE)
 		return false;
-	if (!is_blocked(s, from))
+	/* More than a line is enough to go on with: beside a slow reader each
+	 * turn would otherwise add more than it consumes. */
+	if (!is_blocked(s, from) && c->view_len < LINE_MAX_OCTETS)
 		any = chan_fill(c);
 	if (c->view_len > 0 && !c->reset)
 		any = feed(s, from) || any;
@@ -209,19 +217,48 @@ pump_side(struct session *s, enum side from)
 		return any;
 	/* What is left without an end of line will never get one. */
 	if (c->reset || chan_ended(c) || (c->eof && c->view_len > 0 && !any &&
-		s->machine.expect[from] == EXPECT_LINE))
+		s->machine.expect[from] == EXPECT_LINE && !is_blocked(s, from)))
 		any = end_of(s, from) || any;
 	return any;
 }
 
-void
+/* Send what waits. true: some of it went, or a peer was found gone. */
+static bool
+flush_sides(struct session *s)
+{
+	bool any = false;
+
+	for (int i = 0; i < 2 && s->phase != PHASE_DEAD; i++) {
+		struct chan *c = &s->side[i];
+		size_t before = chan_pending(c);
+		bool was_reset = c->reset;
+
+		(void)chan_flush(c);
+		any = any || chan_pending(c) != before || c->reset != was_reset;
+	}
+	return any;
+}
+
+static bool
+pump_sides(struct session *s)
+{
+	bool any = false;
+
+	if (s->phase == PHASE_TALK || s->phase == PHASE_LINGER)
+		any = pump_side(s, SERVER);
+	if (s->phase == PHASE_TALK || s->phase == PHASE_LINGER)
+		any = pump_side(s, CLIENT) || any;
+	return any;
+}
+
+bool
 pump_run(struct session *s)
 {
-	bool any = true;
-
-	while (any && (s->phase == PHASE_TALK || s->phase == PHASE_LINGER)) {
-		any = pump_side(s, SERVER);
-		if (s->phase == PHASE_TALK || s->phase == PHASE_LINGER)
-			any = pump_side(s, CLIENT) || any;
-	}
+	/* Flushing makes room, and what then moves has to be flushed as well:
+	 * nothing else might happen that would do it. */
+	for (int i = 0; i < TURN_ROUNDS; i++)
+		if (!pump_sides(s) && !flush_sides(s))
+			return false;
+	(void)flush_sides(s);
+	return s->phase != PHASE_DEAD;
 }

@@ -448,6 +448,14 @@ arm(struct session *s)
 		s->moved_at = relay_now();
 	}
 	s->deadline = deadline_of(s);
+	if (s->unfinished) {
+		/* Not event_active: that would come before the others' turn. */
+		struct timeval at_once = { 0, 0 };
+
+		if (event_add(&s->timer, &at_once) == 0)
+			s->armed = relay_now();
+		return;
+	}
 	if (s->armed != 0 && s->armed <= s->deadline)
 		return;
 	now = relay_now();
@@ -515,17 +523,14 @@ expired(struct session *s)
 
 /* ---- the loop's callbacks: each ends in leave() ---- */
 
-/* What was queued in this turn goes out; a freed session is gone after it. */
+/* A turn ends: what can move moves, what was queued goes out; a session that is
+ * over is gone after it. */
 static void
 leave(struct session *s)
 {
 	struct chan *client = &s->side[CLIENT];
 
-	pump_run(s);
-	for (int i = 0; i < 2 && s->phase != PHASE_DEAD; i++)
-		(void)chan_flush(&s->side[i]);
-	/* Flushing may have made room, or found a peer gone. */
-	pump_run(s);
+	s->unfinished = pump_run(s);
 	if (s->phase == PHASE_LINGER && !client->shut && !client->reset &&
 	    chan_pending(client) == 0)
 		chan_shut(client);

@@ -42,6 +42,7 @@ struct session {
 	enum event_kind kind;
 	bool counted;		/* in relay->lines */
 	bool moved;		/* something happened that extends a limit */
+	bool unfinished;	/* there is more to move, in another turn */
 	uint8_t tls;		/* upstream: 0, 12, 13 */
 	int class_index, server;
 	int64_t started, phase_since, dial_since, moved_at;
@@ -61,8 +62,8 @@ void session_goodbye(struct session *s);
 
 /* ---- between session.c and pump.c ---- */
 
-/* Move what can be moved; returns when nothing more can be. */
-void pump_run(struct session *s);
+/* Move and send what can be. true: the turn was over before that was done. */
+bool pump_run(struct session *s);
 
 /* Do what the machine asked for. */
 void session_act(struct session *s, enum act act);
