@@ -200,7 +200,7 @@ fill_tls(struct chan *c)
 {
 	size_t n = 0;
 
-	while (n < SCRATCH && !c->reset) {
+	while (n < SCRATCH && !c->reset && !c->dry) {
 		int got;
 
 		fill_cipher(c);
@@ -216,10 +216,13 @@ fill_tls(struct chan *c)
 				continue;
 			break;
 		case SSL_ERROR_ZERO_RETURN:
-			c->eof = true;
+			c->eof = c->dry = true;
 			break;
 		default:
-			/* A broken record, or EOF without close_notify. */
+			/* A broken record, or EOF without close_notify, perhaps
+			 * inside a record: what OpenSSL holds of that one will
+			 * never be read. */
+			c->dry = true;
 			if (!c->eof)
 				fail(c, EPROTO);
 			break;
@@ -298,8 +301,9 @@ chan_consume(struct chan *c, size_t n)
 bool
 chan_ended(const struct chan *c)
 {
-	return c->eof && c->view_len == 0 && (c->reset || (c->cipher_len == 0 &&
-		(c->ssl == NULL || !SSL_has_pending(c->ssl))));
+	return c->eof && c->view_len == 0 && (c->reset || c->dry ||
+		c->ssl == NULL ||
+		(c->cipher_len == 0 && !SSL_has_pending(c->ssl)));
 }
 
 void
@@ -485,7 +489,7 @@ chan_close(struct chan *c, bool abort)
 	buf_clear(&c->rest);
 	buf_clear(&c->out);
 	c->fd = -1;
-	c->watched = c->readable = c->eof = c->reset = c->shut =
+	c->watched = c->readable = c->eof = c->dry = c->reset = c->shut =
 		false;
 	c->view_len = c->cipher_len = 0;
 }

@@ -51,6 +51,7 @@ struct chan {
 	bool watched;		/* ev is in the loop */
 	bool readable;		/* the kernel may have bytes or an EOF */
 	bool eof;		/* the kernel has no more; see chan_ended */
+	bool dry;		/* TLS has ended or broken: no more plaintext */
 	bool reset;		/* dead: reads and writes fail */
 	bool shut;		/* our direction is closed */
 };

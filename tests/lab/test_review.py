@@ -1,0 +1,107 @@
+"""Moments that a reader of the code doubted: peers that are slow, tables that
+are not there yet, ends in the middle of a TLS record."""
+
+import os
+import socket
+import time
+
+import net
+import odd
+from dovecot import PASSWORD
+from peer import Peer
+from test_peers import PLAIN, odd_pop3, odd_submit
+
+
+def narrow_window(conn, size=4096):
+    conn.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
+
+def test_large_mail_to_a_slow_server(gate):
+    """Faster in than out: nothing piles up, nothing is left behind."""
+    size, got = 3 << 20, []
+    before = net.read_sysctl("gw", "net.ipv4.tcp_wmem")
+    net.sysctl("gw", net__ipv4__tcp_wmem="4096 16384 32768")
+
+    def script(server, conn):
+        narrow_window(conn)
+        odd.say(conn, b"220 odd ESMTP\r\n")
+        for answer in (odd.GOOD["EHLO"], odd.GOOD["AUTH"], odd.GOOD["MAIL"],
+                       odd.GOOD["RCPT"], odd.GOOD["DATA"]):
+            server.read(conn)
+            odd.say(conn, answer)
+        total, tail = 0, b""
+        while not tail.endswith(b"\r\n.\r\n"):
+            data = conn.recv(30000)
+            if not data:
+                return
+            total, tail = total + len(data), (tail + data)[-5:]
+            time.sleep(0.001)
+        got.append(total)
+        odd.say(conn, b"250 2.0.0 Queued\r\n")
+        server.read(conn)
+    try:
+        with odd.OddServer(465, script), odd_submit() as peer:
+            peer.sock.settimeout(60)
+            peer.line()
+            assert peer.ask("EHLO pc")[0].startswith("250"), peer
+            assert peer.ask(PLAIN)[0].startswith("235"), peer
+            peer.ask("MAIL FROM:<kenji@isp.example>")
+            peer.ask("RCPT TO:<yuki@isp.example>")
+            assert peer.ask("DATA")[0].startswith("354"), peer
+            line = b"x" * 70 + b"\r\n"
+            peer.send(line * (size // len(line)) + b".\r\n")
+            assert peer.reply()[0].startswith("250"), peer
+    finally:
+        net.sysctl("gw", net__ipv4__tcp_wmem=" ".join(before.split()))
+    assert got == [size // len(line) * len(line) + 3]
+
+
+def pop3_session(server, conn):
+    odd.say(conn, b"+OK odd\r\n")
+    for _ in range(2):
+        server.read(conn)
+        odd.say(conn, b"+OK\r\n")
+
+
+def log_in(peer):
+    assert peer.line().startswith("+OK"), peer
+    for command in ("USER kenji", f"PASS {PASSWORD}"):
+        peer.send(command)
+        assert peer.line().startswith("+OK"), peer
+
+
+def test_large_mail_to_a_slow_client(gate):
+    """The last octets arrive although nothing else happens in the relay."""
+    for size in range(1 << 20, (1 << 20) + 200000, 17000):
+        def script(server, conn):
+            pop3_session(server, conn)
+            conn.sendall(b"y" * size)
+            server.read(conn)
+        with odd.OddServer(995, script):
+            peer = Peer("legacy", net.address("dns", 4, 1), 110)
+            with peer:
+                narrow_window(peer.sock)
+                log_in(peer)
+                peer.sock.settimeout(10)
+                got = len(peer.rest)
+                while got < size:
+                    got += len(peer.sock.recv(20000))
+                    time.sleep(0.0005)
+                assert got == size
+
+
+def test_end_inside_a_tls_record_is_an_end(gate):
+    def script(server, conn):
+        pop3_session(server, conn)
+        raw = socket.socket(fileno=os.dup(conn.fileno()))
+        raw.send(b"\x17\x03\x03\x01\x00half")
+        raw.shutdown(socket.SHUT_WR)
+        raw.close()
+        server.read(conn)
+    since = gate.here()
+    with odd.OddServer(995, script):
+        with odd_pop3() as peer:
+            peer.sock.settimeout(5)
+            log_in(peer)
+            assert peer.end()[0] in ("eof", "reset"), peer
+    gate.wait_event(since, "wrap")
