@@ -7,9 +7,11 @@
  * loop; after each turn the queued events leave in one write.
  *
  * It never pauses accepting (a member of a REUSEPORT group keeps getting its
- * share): beyond its sessions it accepts, says 421 and closes. When it leaves,
- * the listeners go out of its epoll set first, since they are shared with its
- * successor. When the parent is gone it leaves too.
+ * share): beyond its sessions it accepts, says 421 and closes. But it begins
+ * only when it knows the servers and the gateway's own addresses: to a relay
+ * without them a listed server is a stranger, refused or passed in clear. When
+ * it leaves, the listeners go out of its epoll set first, since they are shared
+ * with its successor. When the parent is gone it leaves too.
  */
 #include "proxyd/relay.h"
 
@@ -45,6 +47,7 @@
 struct process {
 	struct relay relay;
 	const struct relay_start *start;
+	int listener[2];
 	struct event *listen[2], *parent, *control, *second, *leave;
 	int control_fd;
 	struct record records[RECORDS_MAX];
@@ -54,6 +57,7 @@ struct process {
 	size_t in_len;
 	struct counters told;
 	uint64_t sessions_max;
+	bool accepting;		/* has begun to, once */
 	bool done;
 };
 
@@ -274,6 +278,30 @@ on_accept(evutil_socket_t listener, short what, void *arg)
 	}
 }
 
+static int
+watch(struct process *p, struct event **ev, int fd, event_callback_fn fn)
+{
+	if (fd == -1)
+		return 0;
+	*ev = event_new(p->relay.base, fd, EV_READ | EV_PERSIST, fn, p);
+	return *ev == NULL || event_add(*ev, NULL) == -1 ? -1 : 0;
+}
+
+/* After each turn, until it has: what queued meanwhile is served then. */
+static void
+start_accepting(struct process *p)
+{
+	if (p->accepting || p->relay.draining ||
+	    !upstream_is_ready(p->relay.upstream))
+		return;
+	p->accepting = true;
+	if (watch(p, &p->listen[0], p->listener[0], on_accept) == -1 ||
+	    watch(p, &p->listen[1], p->listener[1], on_accept) == -1) {
+		log_error("cannot watch the listeners");
+		p->done = true;
+	}
+}
+
 /* ---- the parent ---- */
 
 static void
@@ -293,13 +321,12 @@ static void
 stop_accepting(struct process *p)
 {
 	for (int i = 0; i < 2; i++) {
-		if (p->listen[i] == NULL)
-			continue;
-		int fd = event_get_fd(p->listen[i]);
-
-		event_free(p->listen[i]);
+		if (p->listen[i] != NULL)
+			event_free(p->listen[i]);
 		p->listen[i] = NULL;
-		close(fd);
+		if (p->listener[i] != -1)
+			close(p->listener[i]);
+		p->listener[i] = -1;
 	}
 }
 
@@ -400,15 +427,6 @@ on_parent(evutil_socket_t fd, short what, void *arg)
 /* ---- life ---- */
 
 static int
-watch(struct process *p, struct event **ev, int fd, event_callback_fn fn)
-{
-	if (fd == -1)
-		return 0;
-	*ev = event_new(p->relay.base, fd, EV_READ | EV_PERSIST, fn, p);
-	return *ev == NULL || event_add(*ev, NULL) == -1 ? -1 : 0;
-}
-
-static int
 prepare(struct process *p)
 {
 	struct relay *r = &p->relay;
@@ -436,8 +454,6 @@ prepare(struct process *p)
 	if (r->tls == NULL || r->base == NULL || r->upstream == NULL ||
 	    r->lines == NULL || r->scratch == NULL || r->sink[0] == NULL ||
 	    r->sink[1] == NULL ||
-	    watch(p, &p->listen[0], p->start->listener4, on_accept) == -1 ||
-	    watch(p, &p->listen[1], p->start->listener6, on_accept) == -1 ||
 	    watch(p, &p->parent, p->start->parent, on_parent) == -1)
 		return -1;
 	p->second = event_new(r->base, -1, EV_PERSIST, on_second, p);
@@ -481,6 +497,8 @@ relay_main(const struct relay_start *start)
 	if (p == NULL)
 		return 1;
 	p->start = start;
+	p->listener[0] = start->listener4;
+	p->listener[1] = start->listener6;
 	if (prepare(p) == -1) {
 		log_error("cannot start: out of memory or descriptors");
 		goto out;
@@ -488,6 +506,7 @@ relay_main(const struct relay_start *start)
 	if (sandbox_enter(SANDBOX_RELAY, start->conf->user_relay) == -1)
 		goto out;
 	while (!p->done && event_base_loop(p->relay.base, EVLOOP_ONCE) != -1) {
+		start_accepting(p);
 		flush_records(p);
 		if (p->relay.draining && TAILQ_EMPTY(&p->relay.sessions) &&
 		    (p->n_records == 0 || p->control_fd == -1))

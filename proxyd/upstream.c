@@ -167,6 +167,12 @@ upstream_sockets(struct upstream *u, unsigned family, const int *fds, int n)
 	}
 }
 
+bool
+upstream_is_ready(const struct upstream *u)
+{
+	return u->servers != NULL && u->own != NULL;
+}
+
 int
 upstream_find(const struct upstream *u, const struct addr *origin)
 {

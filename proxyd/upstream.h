@@ -40,6 +40,9 @@ void upstream_own(struct upstream *u, const struct msg *m);
 void upstream_sockets(struct upstream *u, unsigned family, const int *fds,
 	int n);
 
+/* Both snapshots have come: who an origin is can be said. */
+bool upstream_is_ready(const struct upstream *u);
+
 /* Index of the listed server at this address, or -1. */
 int upstream_find(const struct upstream *u, const struct addr *origin);
 
