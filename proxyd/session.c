@@ -635,6 +635,10 @@ enter_line(struct session *s)
 	s->counted = held > 0;
 	if (held <= s->relay->conf->max_per_line || s->kind == EVENT_RELAY)
 		return true;
+	/* Its last words must not count against the next attempt. */
+	if (s->counted)
+		lines_leave(s->relay->lines, &s->line);
+	s->counted = false;
 	s->relay->counters.refused_per_line++;
 	return false;
 }

@@ -11,7 +11,7 @@ import odd
 import proc
 from dovecot import PASSWORD
 from peer import Peer
-from test_peers import PLAIN, odd_pop3, odd_submit
+from test_peers import PLAIN, odd_pop3, odd_submit, submit
 
 
 def narrow_window(conn, size=4096):
@@ -132,6 +132,24 @@ def test_successor_knows_the_servers_before_it_serves(running):
         running.wait_event(since, "wrap")
     running.wait_gate(True)
     running.wait_holdings(before)
+
+
+def test_refused_sessions_do_not_count(gate):
+    """Who was told to come later is let in as soon as there is room, whether
+    or not it has read its 421."""
+    peers = [submit() for _ in range(20)]
+    for peer in peers:
+        assert peer.line().startswith("220"), peer
+    late = [submit() for _ in range(10)]
+    for peer in late:
+        assert peer.line().startswith("421"), peer
+    since = gate.here()
+    assert peers[0].ask("QUIT")[0].startswith("221")
+    gate.wait_event(since, "submit", reason="done")
+    with submit() as peer:
+        assert peer.line().startswith("220"), peer
+    for peer in peers + late:
+        peer.close()
 
 
 def test_dead_parent_leaves_nobody_waiting(running):
