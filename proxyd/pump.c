@@ -89,7 +89,9 @@ feed_line(struct session *s, enum side from)
 	act = s->machine.ops->line(&s->machine, from, &l, out);
 	chan_consume(c, l.total);
 	session_flush_sinks(s, out);
-	s->moved = true;
+	/* The limit is for a command, not for each line of its reply. */
+	if (from == CLIENT || s->machine.expect[CLIENT] != EXPECT_NONE)
+		s->moved = true;
 	session_act(s, act);
 	return true;
 }

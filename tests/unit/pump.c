@@ -253,6 +253,27 @@ end_behind_lines_that_wait(void **state)
 	assert_int_equal(session.reason, REASON_SERVER_EOF);
 }
 
+/* A server that drips its reply line by line has one limit for all of it. */
+static void
+a_line_of_a_reply_extends_nothing(void **state)
+{
+	(void)state;
+	session.machine.expect[CLIENT] = EXPECT_NONE;
+	session.machine.expect[SERVER] = EXPECT_LINE;
+	assert_int_equal(send(peer[SERVER], "250-a\r\n", 7, 0), 7);
+	turn();
+	(void)pump_run(&session);
+	assert_int_equal(session.side[CLIENT].sent, 7);
+	assert_false(session.moved);
+	/* The reply is over: the client's turn. */
+	session.machine.expect[CLIENT] = EXPECT_LINE;
+	assert_int_equal(send(peer[SERVER], "250 b\r\n", 7, 0), 7);
+	turn();
+	(void)pump_run(&session);
+	assert_int_equal(session.side[CLIENT].sent, 14);
+	assert_true(session.moved);
+}
+
 /* Each time octets pass: there are more of them, and there is room. */
 static void
 at_once(struct machine *m, enum side from, const uint8_t *p, size_t n)
@@ -299,6 +320,8 @@ main(void)
 			setup, teardown),
 		cmocka_unit_test_setup_teardown(end_behind_lines_that_wait,
 			setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_line_of_a_reply_extends_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(turns_end, setup, teardown),
 	};
 
