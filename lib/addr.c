@@ -328,6 +328,22 @@ special_find(const struct special *row, size_t n, const uint8_t *ip)
 	return NULL;
 }
 
+bool
+addr_embedded(const struct addr *a, struct addr *v4_r)
+{
+	const struct special *row = a->family != AF_INET6 ? NULL :
+		special_find(special6, sizeof(special6) / sizeof(special6[0]),
+			a->ip);
+
+	if (row == NULL || row->embeds == 0)
+		return false;
+	memset(v4_r, 0, sizeof(*v4_r));
+	v4_r->family = AF_INET;
+	v4_r->port = a->port;
+	memcpy(v4_r->ip, a->ip + row->embeds, 4);
+	return true;
+}
+
 const char *
 addr_special(const struct addr *a)
 {

@@ -72,4 +72,8 @@ bool prefix_equal(const struct prefix *a, const struct prefix *b);
  */
 const char *addr_special(const struct addr *a);
 
+/* The IPv4 address that a translator would hand a on to (NAT64's well-known
+ * prefix, 6to4). false: none inside. */
+bool addr_embedded(const struct addr *a, struct addr *v4_r);
+
 #endif

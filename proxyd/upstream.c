@@ -189,8 +189,13 @@ const char *
 upstream_allowed(const struct upstream *u, const struct addr *to)
 {
 	const char *special = addr_special(to);
+	struct addr inside;
 
 	if (special != NULL)
+		return special;
+	/* A translator must not lead around the operator's own list. */
+	if (addr_embedded(to, &inside) &&
+	    (special = upstream_allowed(u, &inside)) != NULL)
 		return special;
 	if (upstream_is_own(u, to))
 		return "own";

@@ -304,17 +304,27 @@ text_add(struct owners *o, const char *text, unsigned kind)
 }
 
 static int
-embedded_add(struct owners *o, const char *translator, const char *text4)
+embedded_add(struct owners *o, const char *translator,
+	const struct prefix *inner)
 {
 	const char *why;
-	struct prefix outer, inner;
+	struct prefix outer;
 
-	if (prefix_parse(&outer, translator, &why) < 0 ||
-	    prefix_parse(&inner, text4, &why) < 0)
+	if (prefix_parse(&outer, translator, &why) < 0)
 		return -1;
-	memcpy(outer.ip + outer.len / 8, inner.ip, 4);
-	outer.len = (uint8_t)(outer.len + inner.len);
+	memcpy(outer.ip + outer.len / 8, inner->ip, 4);
+	outer.len = (uint8_t)(outer.len + inner->len);
 	return owners_add(o, &outer, KIND_PLAIN, 0);
+}
+
+/* What a translator would hand on to p. */
+static int
+translated_add(struct owners *o, const struct prefix *p)
+{
+	if (p->family != AF_INET)
+		return 0;
+	return embedded_add(o, NAT64, p) < 0 ||
+		embedded_add(o, SIXTOFOUR, p) < 0 ? -1 : 0;
 }
 
 static int
@@ -323,11 +333,18 @@ never_collect(const struct conf *c, struct owners *o)
 	if (plain_collect(c->never, c->nnever, o) < 0 ||
 	    text_add(o, NAT64, 0) < 0)
 		return -1;
-	for (size_t i = 0; i < sizeof(special4) / sizeof(special4[0]); i++)
-		if (text_add(o, special4[i], KIND_PLAIN) < 0 ||
-		    embedded_add(o, NAT64, special4[i]) < 0 ||
-		    embedded_add(o, SIXTOFOUR, special4[i]) < 0)
+	for (size_t i = 0; i < c->nnever; i++)
+		if (translated_add(o, &c->never[i]) < 0)
 			return -1;
+	for (size_t i = 0; i < sizeof(special4) / sizeof(special4[0]); i++) {
+		const char *why;
+		struct prefix p;
+
+		if (prefix_parse(&p, special4[i], &why) < 0 ||
+		    owners_add(o, &p, KIND_PLAIN, 0) < 0 ||
+		    translated_add(o, &p) < 0)
+			return -1;
+	}
 	for (size_t i = 0; i < sizeof(special6) / sizeof(special6[0]); i++)
 		if (text_add(o, special6[i], KIND_PLAIN) < 0)
 			return -1;

@@ -314,6 +314,35 @@ never_is_special(void **state)
 	assert_true(tried > 30);
 }
 
+/* gateway.never also in the words of a translator. */
+static void
+never_is_translated(void **state)
+{
+	static const char *const want[] = { "203.0.113.66/32",
+		"64:ff9b::cb00:7142/128", "2002:cb00:7142::/48" };
+	struct set sets[SET_COUNT];
+	struct fixture f;
+	size_t found = 0;
+
+	(void)state;
+	fixture_open(&f);
+	f.never[0] = prefix("203.0.113.66");
+	f.c.nnever = 1;
+	assert_int_equal(sets_compute(&f.c, NOW, sets), 0);
+	for (size_t i = 0; i < SET_COUNT; i++)
+		for (size_t j = 0; strcmp(sets[i].base, SET_NEVER) == 0 &&
+			j < sets[i].nentries; j++)
+			for (size_t k = 0; k < 3; k++) {
+				struct prefix p = prefix(want[k]);
+
+				found += prefix_equal(&p,
+					&sets[i].entries[j].prefix) &&
+					!sets[i].entries[j].nomatch;
+			}
+	assert_int_equal(found, 3);
+	sets_free(sets);
+}
+
 /* ---- rules ---- */
 
 static bool
@@ -696,6 +725,7 @@ main(void)
 		cmocka_unit_test(everything),
 		cmocka_unit_test(servers_of_the_configuration),
 		cmocka_unit_test(never_is_special),
+		cmocka_unit_test(never_is_translated),
 		cmocka_unit_test(rules_follow_options),
 		cmocka_unit_test(rules_keep_their_form),
 		cmocka_unit_test(ports_of_the_relays),

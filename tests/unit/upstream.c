@@ -137,6 +137,11 @@ allowed(void **state)
 		{ "ff02::1", "multicast" }, { "0.0.0.0", "unspecified" },
 		{ "255.255.255.255", "reserved" }, { "240.0.0.1", "reserved" },
 		{ "::", "unspecified" },
+		{ "[64:ff9b::203.0.113.1]:465", NULL },
+		{ "[64:ff9b::192.0.2.127]:465", "never" },
+		{ "[64:ff9b::203.0.113.254]:465", "own" },
+		{ "[64:ff9b::10.1.2.3]:465", "nat64" },
+		{ "[2002:c000:027f::1]:465", "never" },
 	};
 	static const char *const own[] = { "203.0.113.254", "2001:db8::fe" };
 	struct upstream *u = make();
