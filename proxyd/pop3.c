@@ -78,9 +78,25 @@ starts_with(const struct line *l, const char *word)
 		memcmp(l->text, word, strlen(word)) == 0;
 }
 
+/* Some servers repeat in their answer what they did not like: during a login
+ * nothing of theirs may reach a log but the code (RFC 3206). */
+static void
+note_login(struct notes *n, const struct line *l)
+{
+	const uint8_t *end = NULL;
+	size_t word = strlen("-ERR ");
+
+	if (l->len > word && l->text[word] == '[')
+		end = memchr(l->text, ']', l->len < 32 ? l->len : 32);
+	notes_detail(n, l->text + word,
+		end != NULL ? (size_t)(end + 1 - l->text) - word : 0);
+}
+
 static enum act
 fail(struct machine *m, enum reason why, const struct line *l)
 {
+	if (m->notes.stage == STAGE_LOGIN)
+		l = NULL;
 	notes_detail(&m->notes, l != NULL ? l->text : NULL,
 		l != NULL ? l->len : 0);
 	m->reason = why;
@@ -246,7 +262,7 @@ pop3_reply(struct machine *m, const struct line *l, struct sink out[2])
 		return ACT_NONE;
 	}
 	if (!ok && m->notes.stage == STAGE_LOGIN)
-		notes_detail(&m->notes, l->text, l->len);
+		note_login(&m->notes, l);
 	become_ready(m);
 	return ACT_NONE;
 }

@@ -21,9 +21,14 @@
 /* RFC 5321 allows 512, extensions add to MAIL and RCPT; AUTH is longer. */
 #define COMMAND_MAX 2048
 
+/* l: the server's line, for the log; but some servers repeat what they did not
+ * like, and during AUTH that is a password. */
 static enum act
 fail(struct machine *m, enum reason why, const struct line *l)
 {
+	if (m->u.smtp.state == SMTP_AUTH_SERVER ||
+	    m->u.smtp.state == SMTP_AUTH_CLIENT)
+		l = NULL;
 	notes_detail(&m->notes, l != NULL ? l->text : NULL,
 		l != NULL ? l->len : 0);
 	m->reason = why;
