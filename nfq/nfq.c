@@ -110,6 +110,8 @@ judge(void *arg, const struct queued *p, size_t n_packets,
 			tell_unparseable(n, &p[i], status);
 		verdict_look(&n->judge, &n->packet[i], &n->look[i]);
 	}
+	for (size_t i = 0; i < n_packets; i++)
+		verdict_near(&n->judge, &n->look[i]);
 	for (size_t i = 0; i < n_packets; i++) {
 		bool is_again;
 

@@ -5,8 +5,9 @@
  * packet (packet.c), talk to the kernel (queue.c), look at a clock, allocate,
  * log. Its only outputs are the verdict and the shared record.
  *
- * Called for every queued packet, twice: verdict_look() for a whole batch, so
- * that the cache misses of 64 lines overlap, then verdict_of(). Anybody can
+ * Called for every queued packet, three times: verdict_look() for a whole batch,
+ * then verdict_near(), so that the cache misses of 64 lines overlap, and at
+ * last verdict_of(). Anybody can
  * send a SYN with any source address, so all that is counted here is hearsay:
  * the table never lifts a line above suspect for it, and only addresses inside
  * configured classes get a record at all.
@@ -98,7 +99,14 @@ verdict_look(const struct judge *j, const struct packet *p, struct look *l_r)
 		return;
 	}
 	line_key_of(owner, class->line_len6, 0, &l_r->key);
-	table_prefetch(j->table, &l_r->key);
+	table_aim(j->table, &l_r->key, &l_r->aim);
+}
+
+void
+verdict_near(const struct judge *j, const struct look *l)
+{
+	if (l->matter != MATTER_NONE)
+		table_near(j->table, &l->aim);
 }
 
 /* An exemption, asked only for what would be refused. */
@@ -149,7 +157,7 @@ verdict_of(const struct judge *j, const struct packet *p, const struct look *l,
 	if (l->matter == MATTER_NONE)
 		return VERDICT_ACCEPT;
 	/* NULL: no room for this line; the class's action holds all the same */
-	r = table_enter(j->table, &l->key, j->now);
+	r = table_enter_at(j->table, &l->aim, &l->key, j->now);
 	switch (l->matter) {
 	case MATTER_FIRST:
 		return first_packet(j, p, l, r, again_r);

@@ -49,14 +49,18 @@ struct look {
 	enum matter matter;
 	int class;		/* index into conf->classes, unless MATTER_NONE */
 	struct line_key key;
+	struct table_aim aim;
 };
 
 /*
- * Find out what a packet is about, before its turn: what the table has of the
- * line is fetched into the cache meanwhile. Nothing is counted yet.
+ * Find out what a packet is about, before its turn, and have the line's record
+ * fetched into the cache in two steps; each step for a whole batch before the
+ * next, so that the waits overlap. Nothing is counted yet. The second step may
+ * be left out.
  */
 void verdict_look(const struct judge *j, const struct packet *p,
 	struct look *l_r);
+void verdict_near(const struct judge *j, const struct look *l);
 
 /*
  * Count one packet into its line's record and decide. *again_r: it was a
