@@ -11,7 +11,7 @@ import odd
 import proc
 from dovecot import PASSWORD
 from peer import Peer
-from test_peers import PLAIN, odd_pop3, odd_submit, submit
+from test_peers import PLAIN, odd_pop3, odd_submit, pop3, submit
 
 
 def narrow_window(conn, size=4096):
@@ -173,3 +173,30 @@ def test_dead_parent_leaves_nobody_waiting(running):
         "pgrep", "-u", "sallyport-relay"]).ok, "the relay to leave")
     running.start()
     running.wait_all()
+
+
+def test_reload_loses_nobody(gate):
+    """Sessions go on over a reload; whoever calls while one relay takes over
+    from the other is served, and served right."""
+    held = [submit() for _ in range(3)]
+    for peer in held:
+        peer.line()
+        assert peer.ask("EHLO pc")[0].startswith("250"), peer
+    for n in range(4):
+        since = gate.here()
+        os.kill(gate.process.pid, signal.SIGHUP)
+        for k in range(8):
+            family = 4 if k % 2 else 6
+            with pop3(family) as peer:
+                assert peer.line().startswith("+OK"), peer
+                peer.send("CAPA")
+                assert "STLS" not in peer.dotted(), peer
+            with submit(family) as peer:
+                assert "mail.isp.example" in peer.line(), peer
+                answer = peer.ask("EHLO pc")
+                assert any("AUTH" in line for line in answer), peer
+        gate.wait_text(since, r"is in force")
+    for peer in held:
+        assert peer.ask("NOOP")[0].startswith("250"), peer
+        assert peer.ask("QUIT")[0].startswith("221"), peer
+    proc.wait_until(lambda: len(gate.children()) == 2, "the old to leave")
