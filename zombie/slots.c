@@ -179,9 +179,11 @@ key_is(const struct line_record *r, const struct line_key *k)
 static void
 record_begin(struct line_record *r, const struct line_key *k, uint32_t now)
 {
+	const size_t body = offsetof(struct line_record, attempts);
+
+	/* last is never 0 in between: the line would look idle for ever */
 	if (!key_is(r, &no_key))
-		memset((char *)r + sizeof(r->key), 0,
-			sizeof(*r) - sizeof(r->key));
+		memset((char *)r + body, 0, sizeof(*r) - body);
 	atomic_store_explicit(&r->last, now, memory_order_relaxed);
 	atomic_store_explicit(&r->first, now, memory_order_relaxed);
 	atomic_store_explicit(&r->window, (uint16_t)(now / MAP_WINDOW),
@@ -249,6 +251,9 @@ idle(const struct table *t, size_t slot, uint32_t now)
 
 /*
  * Empty the slot of the clean line that was idle longest; its bucket, or NONE.
+ * The tag is read before the record, so that a line which takes the slot in
+ * the meantime is not the one that goes.
+ *
  * Control may raise the line at this moment: it writes the level, then looks at
  * the tag; here the tag goes first, then the level is looked at. One of the two
  * sees the other.
@@ -258,21 +263,24 @@ displace(struct table *t, const struct table_aim *p, uint32_t now)
 {
 	size_t oldest = NONE;
 	uint32_t longest = 0;
-	uint64_t tag, gone = 0;
+	uint64_t tag = 0, gone = 0;
 
 	for (unsigned i = 0; i < CHOICES * BUCKET_SLOTS; i++) {
-		uint32_t seconds = idle(t, slot_at(p, i), now);
+		size_t slot = slot_at(p, i);
+		uint64_t holder = atomic_load(&t->tags[slot]);
+		uint32_t seconds = idle(t, slot, now);
 
-		if (seconds > longest) {
+		if (holder == 0 && table_level(t, &t->records[slot]) == 0)
+			return slot / BUCKET_SLOTS * BUCKET_SLOTS;
+		if (holder != 0 && seconds > longest) {
 			longest = seconds;
-			oldest = slot_at(p, i);
+			oldest = slot;
+			tag = holder;
 		}
 	}
 	if (oldest == NONE)
 		return NONE;
-	tag = atomic_load(&t->tags[oldest]);
-	if (tag != 0 &&
-		atomic_compare_exchange_strong(&t->tags[oldest], &tag, 0)) {
+	if (atomic_compare_exchange_strong(&t->tags[oldest], &tag, 0)) {
 		if (atomic_load(&t->levels[oldest]) != 0) {
 			atomic_compare_exchange_strong(&t->tags[oldest], &gone,
 				tag);

@@ -371,7 +371,7 @@ who_gives_way(void **state)
 	/* for ever */
 	for (uint32_t i = 0; i < 5000; i++) {
 		k = key(2000 + i);
-		table_enter(t, &k, 1000 + 100 * i);
+		assert_non_null(table_enter(t, &k, 1000 + 100 * i));
 	}
 	assert_ptr_equal(table_find(t, &pinned), suspect);
 	assert_int_equal(table_level(t, suspect), 1);
