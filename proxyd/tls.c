@@ -29,8 +29,12 @@
 #define TICKET_SECONDS (24 * 3600)
 /* Server and address pairs remembered. */
 #define STORES_MAX 1024
+/* Of all together: a ticket keeps its server's chain, some kilobytes, and who
+ * dials chooses among all addresses of a server. */
+#define TICKETS_ALL 4096
 
 struct store {
+	struct tls *tls;
 	unsigned server;
 	struct addr to;
 	unsigned first, n;
@@ -40,6 +44,7 @@ struct store {
 struct tls {
 	SSL_CTX *ctx;
 	struct store *store[STORES_MAX];
+	size_t tickets;		/* in all stores */
 };
 
 static int ex_store = -1;	/* SSL -> struct store, for new tickets */
@@ -58,6 +63,7 @@ store_find(struct tls *t, unsigned server, const struct addr *to)
 		if (*s == NULL) {
 			*s = calloc(1, sizeof(**s));
 			if (*s != NULL) {
+				(*s)->tls = t;
 				(*s)->server = server;
 				(*s)->to = *to;
 			}
@@ -71,16 +77,26 @@ store_find(struct tls *t, unsigned server, const struct addr *to)
 	return NULL;
 }
 
+static SSL_SESSION *
+store_take(struct store *s)
+{
+	SSL_SESSION *ticket = s->ticket[s->first];
+
+	s->first = (s->first + 1) % TICKETS_MAX;
+	s->n--;
+	s->tls->tickets--;
+	return ticket;
+}
+
 static void
 store_push(struct store *s, SSL_SESSION *ticket)
 {
-	if (s->n == TICKETS_MAX) {
-		SSL_SESSION_free(s->ticket[s->first]);
-		s->first = (s->first + 1) % TICKETS_MAX;
-		s->n--;
-	}
+	/* Beyond the common bound each store keeps what it has, one at least. */
+	if (s->n == TICKETS_MAX || (s->n > 0 && s->tls->tickets >= TICKETS_ALL))
+		SSL_SESSION_free(store_take(s));
 	s->ticket[(s->first + s->n) % TICKETS_MAX] = ticket;
 	s->n++;
+	s->tls->tickets++;
 }
 
 static bool
@@ -103,8 +119,7 @@ store_pop(struct store *s)
 
 		if (fresh && s->n == 1)
 			return SSL_SESSION_dup(ticket);
-		s->first = (s->first + 1) % TICKETS_MAX;
-		s->n--;
+		(void)store_take(s);
 		if (fresh)
 			return ticket;
 		SSL_SESSION_free(ticket);
@@ -262,6 +277,12 @@ tls_failure(SSL *ssl, char *why, size_t cap, bool *certificate_r)
 	else
 		snprintf(why, cap, "connection closed during the handshake");
 	ERR_clear_error();
+}
+
+size_t
+tls_tickets(const struct tls *t)
+{
+	return t->tickets;
 }
 
 int

@@ -35,6 +35,9 @@ int tls_verified(SSL *ssl, char *why, size_t cap);
 /* Why the handshake failed, as words; *certificate_r: it was the certificate. */
 void tls_failure(SSL *ssl, char *why, size_t cap, bool *certificate_r);
 
+/* Tickets held, of all servers. */
+size_t tls_tickets(const struct tls *t);
+
 /* 12 or 13. */
 int tls_version(const SSL *ssl);
 

@@ -1,0 +1,224 @@
+/*
+ * tls.c - unit tests of proxyd/tls.c against a server in memory
+ *
+ * A key and a certificate made on the spot, OpenSSL's server at the other end
+ * of a BIO pair. What must hold: no name but the certificate's is accepted,
+ * also right behind a good session; only verified sessions leave tickets, each
+ * for its own server and address; many addresses do not fill the memory.
+ */
+#include "proxyd/tls.h"
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#define NAME "mail.isp.example"
+
+static EVP_PKEY *key;
+static X509 *cert;
+static SSL_CTX *server;
+static char trust[] = "/tmp/sallyport-tls-XXXXXX";
+
+static void
+make_certificate(void)
+{
+	X509_EXTENSION *names = X509V3_EXT_conf_nid(NULL, NULL,
+		NID_subject_alt_name, "DNS:" NAME);
+
+	key = EVP_EC_gen("P-256");
+	cert = X509_new();
+	assert_non_null(key);
+	assert_non_null(cert);
+	assert_non_null(names);
+	X509_set_version(cert, 2);
+	ASN1_INTEGER_set(X509_get_serialNumber(cert), 25);
+	X509_gmtime_adj(X509_getm_notBefore(cert), -60);
+	X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
+	X509_set_pubkey(cert, key);
+	X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN",
+		MBSTRING_ASC, (const unsigned char *)NAME, -1, -1, 0);
+	X509_set_issuer_name(cert, X509_get_subject_name(cert));
+	X509_add_ext(cert, names, -1);
+	X509_EXTENSION_free(names);
+	assert_true(X509_sign(cert, key, EVP_sha256()) > 0);
+}
+
+static int
+setup(void **state)
+{
+	int fd = mkstemp(trust);
+	FILE *f = fdopen(fd, "w");
+
+	(void)state;
+	assert_non_null(f);
+	make_certificate();
+	PEM_write_X509(f, cert);
+	fclose(f);
+	server = SSL_CTX_new(TLS_server_method());
+	assert_non_null(server);
+	SSL_CTX_use_certificate(server, cert);
+	SSL_CTX_use_PrivateKey(server, key);
+	SSL_CTX_set_session_id_context(server, (const unsigned char *)"t", 1);
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	(void)state;
+	unlink(trust);
+	SSL_CTX_free(server);
+	X509_free(cert);
+	EVP_PKEY_free(key);
+	return 0;
+}
+
+static struct addr
+host(unsigned n)
+{
+	struct addr a = { .family = 2, .port = 465 };
+
+	a.ip[0] = 203;
+	a.ip[2] = (uint8_t)(n >> 8);
+	a.ip[3] = (uint8_t)n;
+	return a;
+}
+
+enum outcome { REFUSED, FULL, RESUMED };
+
+/* One session: handshake and the tickets behind it. */
+static enum outcome
+visit(struct tls *t, const char *name, unsigned index, struct addr to)
+{
+	BIO *near, *far;
+	enum outcome outcome = REFUSED;
+	char why[160];
+	uint8_t octet;
+
+	assert_int_equal(BIO_new_bio_pair(&near, 1 << 20, &far, 1 << 20), 1);
+	SSL *client = tls_open(t, name, index, &to, near);
+	SSL *other = SSL_new(server);
+	assert_non_null(client);
+	assert_non_null(other);
+	SSL_set_bio(other, far, far);
+	SSL_set_accept_state(other);
+	for (int i = 0; i < 10; i++) {
+		ERR_clear_error();
+		int a = SSL_do_handshake(client);
+		int b = SSL_do_handshake(other);
+
+		if (a == 1 && b == 1) {
+			(void)SSL_read(client, &octet, 1);
+			if (tls_verified(client, why, sizeof(why)) == 0)
+				outcome = SSL_session_reused(client) ?
+					RESUMED : FULL;
+			break;
+		}
+	}
+	tls_close(&client);
+	SSL_set_shutdown(other, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+	SSL_free(other);
+	return outcome;
+}
+
+static struct tls *
+make(void)
+{
+	struct tls *t = tls_new(trust, TLS1_2_VERSION);
+
+	assert_non_null(t);
+	return t;
+}
+
+static void
+each_on_its_own(int version)
+{
+	struct tls *t = make();
+
+	SSL_CTX_set_min_proto_version(server, version);
+	SSL_CTX_set_max_proto_version(server, version);
+	assert_int_equal(visit(t, NAME, 0, host(1)), FULL);
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(visit(t, NAME, 0, host(1)), RESUMED);
+	/* Another address, another port, another server: nothing shared. */
+	struct addr port = host(1);
+	port.port = 995;
+	assert_int_equal(visit(t, NAME, 0, host(2)), FULL);
+	assert_int_equal(visit(t, NAME, 0, port), FULL);
+	assert_int_equal(visit(t, NAME, 1, host(1)), FULL);
+	tls_free(&t);
+	assert_null(t);
+}
+
+static void
+tickets(void **state)
+{
+	(void)state;
+	each_on_its_own(TLS1_2_VERSION);
+	each_on_its_own(TLS1_3_VERSION);
+}
+
+static void
+wrong_name(void **state)
+{
+	(void)state;
+	SSL_CTX_set_min_proto_version(server, TLS1_2_VERSION);
+	for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION;
+		version++) {
+		struct tls *t = make();
+
+		SSL_CTX_set_max_proto_version(server, version);
+		assert_int_equal(visit(t, "pop.isp.example", 7, host(1)),
+			REFUSED);
+		assert_int_equal(tls_tickets(t), 0);
+		/* With a good ticket, but for another name. */
+		assert_int_equal(visit(t, NAME, 0, host(1)), FULL);
+		assert_int_equal(visit(t, NAME, 0, host(1)), RESUMED);
+		assert_int_equal(visit(t, "pop.isp.example", 0, host(1)),
+			REFUSED);
+		tls_free(&t);
+	}
+}
+
+static void
+bounded(void **state)
+{
+	struct tls *t = make();
+	size_t most = 0;
+
+	(void)state;
+	SSL_CTX_set_min_proto_version(server, TLS1_3_VERSION);
+	SSL_CTX_set_max_proto_version(server, TLS1_3_VERSION);
+	SSL_CTX_set_num_tickets(server, 200);
+	for (unsigned i = 0; i < 40; i++) {
+		assert_int_equal(visit(t, NAME, 0, host(i)), FULL);
+		assert_int_equal(visit(t, NAME, 0, host(i)), RESUMED);
+		most = tls_tickets(t) > most ? tls_tickets(t) : most;
+	}
+	assert_in_range(most, 4096, 4096 + 40);
+	/* The first and the last still resume. */
+	assert_int_equal(visit(t, NAME, 0, host(0)), RESUMED);
+	assert_int_equal(visit(t, NAME, 0, host(39)), RESUMED);
+	SSL_CTX_set_num_tickets(server, 2);
+	tls_free(&t);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(tickets),
+		cmocka_unit_test(wrong_name),
+		cmocka_unit_test(bounded),
+	};
+
+	return cmocka_run_group_tests_name("tls", tests, setup, teardown);
+}
