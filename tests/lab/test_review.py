@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 
+import daemon
 import net
 import odd
 import proc
@@ -200,3 +201,32 @@ def test_reload_loses_nobody(gate):
         assert peer.ask("NOOP")[0].startswith("250"), peer
         assert peer.ask("QUIT")[0].startswith("221"), peer
     proc.wait_until(lambda: len(gate.children()) == 2, "the old to leave")
+
+
+def test_who_outstays_a_reload_is_told_so(running):
+    """After drain_max: 421, not all in the same moment, and no session of
+    the new relay is touched."""
+    running.restart(daemon.quick(gateway="drain_max = 2;"))
+    try:
+        held = [submit(6 if n % 2 else 4) for n in range(12)]
+        for peer in held:
+            assert peer.line().startswith("220"), peer
+        since = running.here()
+        os.kill(running.process.pid, signal.SIGHUP)
+        running.wait_text(since, r"is in force")
+        with pop3() as new:
+            assert new.line().startswith("+OK"), new
+            times = []
+            for peer in held:
+                assert peer.line().startswith("421"), peer
+                times.append(time.monotonic())
+                assert peer.end()[0] == "eof", peer
+            assert max(times) - min(times) > 0.1
+            new.send("QUIT")
+            assert new.line().startswith("+OK"), new
+        for peer in held:
+            peer.close()
+        proc.wait_until(lambda: len(running.children()) == 2,
+                        "the old to leave")
+    finally:
+        running.restart(daemon.quick())
