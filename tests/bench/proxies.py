@@ -226,7 +226,7 @@ class Peer(Proxy):
         path.write_text(config.format(
             ca=ca.DIR / "ca.pem", dir=DIR, here=PEER_DOWN, warm=WARM,
             cold_at=COLD, mx=MX, warm_name=NAMES[WARM], cold_name=NAMES[COLD],
-            files=min(20000, os.sysconf("SC_OPEN_MAX")), **self.ports))
+            files=os.sysconf("SC_OPEN_MAX"), **self.ports))
         said = subprocess.run(version, check=False, capture_output=True,
                               text=True)
         self.version = first_version(said.stdout + said.stderr)
