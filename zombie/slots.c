@@ -75,6 +75,16 @@ bucket(const struct table *t, uint64_t bits)
 	return (uint32_t)((bits & 0xffffffffu) * buckets >> 32) * BUCKET_SLOTS;
 }
 
+static uint32_t
+next_bucket(const struct table *t, uint32_t slot)
+{
+	return slot + BUCKET_SLOTS < t->slots ? slot + BUCKET_SLOTS : 0;
+}
+
+/*
+ * Three different buckets. A slot met twice in one lookup would have two places
+ * in its order, and of two processes that settle each could remove the other's.
+ */
 static struct table_aim
 aim_at(const struct table *t, const struct line_key *k)
 {
@@ -84,6 +94,10 @@ aim_at(const struct table *t, const struct line_key *k)
 	p.slot[0] = bucket(t, p.tag);
 	p.slot[1] = bucket(t, p.tag >> 32);
 	p.slot[2] = bucket(t, p.tag * 0x9e3779b97f4a7c15u >> 32);
+	if (p.slot[1] == p.slot[0])
+		p.slot[1] = next_bucket(t, p.slot[1]);
+	while (p.slot[2] == p.slot[0] || p.slot[2] == p.slot[1])
+		p.slot[2] = next_bucket(t, p.slot[2]);
 	return p;
 }
 

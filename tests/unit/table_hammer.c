@@ -26,7 +26,7 @@
 
 #include "zombie/region.h"
 
-enum { WRITERS = 4, KEYS = 3000, KILLS = 400, ROUNDS = 10000 };
+enum { WRITERS = 4, KEYS = 3000, KILLS = 400, ROUNDS = 5000 };
 
 struct model {
 	_Atomic uint32_t clock;
@@ -315,10 +315,10 @@ meet(_Atomic uint32_t *arrived, uint32_t turn)
 /*
  * In each round both make the same lines, in the same order, then each some of
  * its own, all of them in 24 slots; they start a little late, each time by
- * another time. Few enough that one bucket holds them all, with a slot for each
- * process that is about to find out that it came second.
+ * another time. 24 slots hold them all, with one more for each process that is
+ * about to find out that it came second.
  */
-enum { SHARED = 4, OWN = 1, A_ROUND = SHARED + 2 * OWN };
+enum { SHARED = 6, OWN = 4, A_ROUND = SHARED + 2 * OWN };
 
 static void
 race(struct table *t, uint32_t first, uint32_t n, uint32_t now)
@@ -333,6 +333,13 @@ race(struct table *t, uint32_t first, uint32_t n, uint32_t now)
 }
 
 static void
+linger(uint64_t turns)
+{
+	for (volatile uint64_t i = 0; i < turns; i++)
+		;
+}
+
+static void
 racer(struct table *t, _Atomic uint32_t *arrived, uint32_t who)
 {
 	uint64_t seed = 0x5a11 + who;
@@ -341,10 +348,10 @@ racer(struct table *t, _Atomic uint32_t *arrived, uint32_t who)
 		uint32_t first = round * A_ROUND, now = 100 + 61 * round;
 
 		meet(arrived, 3 * round + 1);
-		for (volatile unsigned i = 0; i < rnd(&seed) % 100; i++)
-			;
+		linger(rnd(&seed) % 100);
 		race(t, first, SHARED, now);
 		meet(arrived, 3 * round + 2);
+		linger(rnd(&seed) % 100);
 		race(t, first + SHARED + who * OWN, OWN, now);
 		meet(arrived, 3 * round + 3);
 		if (who != 0)
