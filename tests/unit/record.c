@@ -37,11 +37,12 @@ setup(void **state)
 	struct place *p = calloc(1, sizeof(*p));
 	struct line_key k = { .family = AF_INET, .len = 32, .ip = { 198, 18 } };
 
-	if (p == NULL || (p->t = table_new(100)) == NULL ||
-		(p->r = table_enter(p->t, &k, 1)) == NULL)
+	if (p == NULL)
 		return -1;
 	*state = p;
-	return 0;
+	p->t = table_new(100);
+	p->r = p->t != NULL ? table_enter(p->t, &k, 1) : NULL;
+	return p->r != NULL ? 0 : -1;
 }
 
 static int

@@ -228,7 +228,7 @@ room_for_all(void **state)
 	atomic_store(&m->clock, 100);
 	hammer(t, m, 0);
 	repaired = table_repair(t);
-	assert_int_equal(tags_once(t), KEYS);
+	tags_once(t);
 	for (uint32_t n = 0; n < KEYS; n++) {
 		struct line_key k = key(n), got;
 		/* what a killed process left half made is completed here */
@@ -245,6 +245,7 @@ room_for_all(void **state)
 		total += done;
 		short_of += done > r->sessions ? done - r->sessions : 0;
 	}
+	assert_int_equal(tags_once(t), KEYS);
 	table_stats(t, &s);
 	print_message("%llu updates, %d kills, %zu repaired, %llu lost in "
 		"races\n", (unsigned long long)total, KILLS, repaired,
