@@ -11,9 +11,10 @@
  * octets and its rate; nothing here grows with either, and nothing is logged
  * per packet.
  *
- * Above 20,000 SYN/s a part-filled batch is followed by a pause of 200 us: a
- * batch costs two system calls however many packets are in it. The parent is
- * listened to during the pause, and every 32 batches when there is none.
+ * Above 20,000 SYN/s a handful of packets is followed by a pause of 200 us: a
+ * batch costs two system calls and a wake-up however many packets are in it.
+ * Not after a larger part of a batch: bursts then cost two wake-ups each. The
+ * parent is listened to during the pause, and every 32 batches without one.
  */
 #include "nfq/nfq.h"
 
@@ -36,6 +37,8 @@
 
 #define BUSY_RATE 20000		/* packets a second; DESIGN.md section 9 */
 #define PAUSE_NS 200000
+/* More than this came together: packets gather by themselves. */
+#define TRICKLE 4
 #define RATE_WINDOW_NS 20000000	/* over which the rate is taken */
 #define TURNS_BETWEEN_MESSAGES 32
 #define UNPARSEABLE_LOG_S 60	/* seconds between two such lines */
@@ -222,7 +225,7 @@ run(struct nfq *n)
 			continue;
 		}
 		wait_for_work(n, queue_unsent(n->queue) ||
-			(got > 0 && n->is_busy));
+			(n->is_busy && got > 0 && got <= TRICKLE));
 	}
 	/* verdicts the kernel would not take: try once more */
 	if (queue_unsent(n->queue))

@@ -61,8 +61,8 @@ def pytest_runtest_makereport(item, call):
             report.sections.append((str(path), proc.tail(path, 15)))
 
 
-ORDER = ("test_lab", "test_kernel", "test_scenes", "test_processes",
-         "test_rules", "test_peers", "test_review", "test_failures",
+ORDER = ("test_lab", "test_kernel", "test_nfq_kernel", "test_scenes",
+         "test_processes", "test_rules", "test_peers", "test_review", "test_failures",
          "test_load")
 
 
