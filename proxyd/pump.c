@@ -186,6 +186,9 @@ end_of(struct session *s, enum side from)
 	enum reason said = s->machine.reason;
 
 	if (s->phase == PHASE_LINGER) {
+		/* Half-closed is not gone: it still reads. */
+		if (!s->side[from].reset && chan_flush(&s->side[from]) == 0)
+			return false;
 		session_phase(s, PHASE_DEAD);
 		return true;
 	}

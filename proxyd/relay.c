@@ -304,15 +304,17 @@ start_accepting(struct process *p)
 
 /* ---- the parent ---- */
 
-static void
+static bool
 need_sockets(void *arg, unsigned family)
 {
 	struct process *p = arg;
 	struct msg m = { .type = MSG_NEED, .n = family };
 
-	if (ipc_send(p->start->parent, &m, sizeof(m), NULL, 0) != 1)
-		log_warn("cannot ask for IPv%u sockets: %s", family,
-			strerror(errno));
+	if (ipc_send(p->start->parent, &m, sizeof(m), NULL, 0) == 1)
+		return true;
+	log_warn("cannot ask for IPv%u sockets: %s", family,
+		strerror(errno));
+	return false;
 }
 
 /* Out of the epoll set first: the open file is shared with the successor. Then

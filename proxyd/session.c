@@ -153,8 +153,8 @@ session_finish(struct session *s, enum reason why)
 	s->reason = why;
 	close_server(s, false);
 	flushed = chan_flush(c);
-	if (flushed == -1 || chan_ended(c) ||
-	    (flushed == 1 && why == REASON_DONE && c->view_len == 0)) {
+	if (flushed == -1 || (flushed == 1 && (chan_ended(c) ||
+		(why == REASON_DONE && c->view_len == 0)))) {
 		session_phase(s, PHASE_DEAD);
 		return;
 	}

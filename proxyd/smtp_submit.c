@@ -20,6 +20,9 @@
 
 /* RFC 5321 allows 512, extensions add to MAIL and RCPT; AUTH is longer. */
 #define COMMAND_MAX 2048
+/* A chunk that was not to be sent is eaten up to this size: larger than what
+ * big providers take as a message. */
+#define CHUNK_MAX (100u * 1024 * 1024)
 
 /* l: the server's line, for the log; but some servers repeat what they did not
  * like, and during AUTH that is a password. */
@@ -251,6 +254,8 @@ submit_bdat(struct machine *m, const struct command *c, struct sink *to)
 		sink_text(to, "502 5.5.1 BDAT is not offered\r\n");
 		return ACT_NONE;
 	}
+	if (n > CHUNK_MAX)
+		return fail(m, REASON_CLIENT_PROTOCOL, NULL);
 	m->counted = n;	/* eaten, then refused: data() */
 	m->expect[CLIENT] = EXPECT_COUNTED;
 	return ACT_NONE;

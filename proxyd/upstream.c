@@ -39,7 +39,7 @@ struct pool {
 
 struct upstream {
 	const struct conf *conf;
-	void (*need)(void *arg, unsigned family);
+	bool (*need)(void *arg, unsigned family);
 	void *arg;
 	struct pool pool[2];	/* IPv4, IPv6 */
 	struct lpm *servers, *servers_next;
@@ -56,7 +56,7 @@ pool_of(struct upstream *u, const struct addr *a)
 }
 
 struct upstream *
-upstream_new(const struct conf *conf, void (*need)(void *arg, unsigned family),
+upstream_new(const struct conf *conf, bool (*need)(void *arg, unsigned family),
 	void *arg)
 {
 	struct upstream *u = calloc(1, sizeof(*u));
@@ -254,8 +254,7 @@ upstream_dial(struct upstream *u, const struct addr *to,
 	if (upstream_allowed(u, to) != NULL)
 		return DIAL_FORBIDDEN;
 	if (p->n < SOCKET_BATCH && !p->asked) {
-		p->asked = true;
-		u->need(u->arg, to->family == AF_INET6 ? 6 : 4);
+		p->asked = u->need(u->arg, to->family == AF_INET6 ? 6 : 4);
 	}
 	for (int tries = 0; tries < BIND_TRIES; tries++) {
 		int fd;

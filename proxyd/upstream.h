@@ -28,9 +28,10 @@ struct upstream_waiter {
 	bool six;
 };
 
-/* need: called to ask the parent for a batch (family 4 or 6). */
+/* need: called to ask the parent for a batch (family 4 or 6); false: it could
+ * not be asked, so the next dial asks again. */
 struct upstream *upstream_new(const struct conf *conf,
-	void (*need)(void *arg, unsigned family), void *arg);
+	bool (*need)(void *arg, unsigned family), void *arg);
 void upstream_free(struct upstream **u);
 
 /* Snapshots. */

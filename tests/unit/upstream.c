@@ -25,11 +25,14 @@ static struct server_conf servers[2];
 static struct prefix never;
 static unsigned asked[2];
 
-static void
+static bool is_parent_deaf;
+
+static bool
 need(void *arg, unsigned family)
 {
 	(void)arg;
 	asked[family == 6]++;
+	return !is_parent_deaf;
 }
 
 static struct upstream *
@@ -210,6 +213,13 @@ waiters(void **state)
 
 	(void)state;
 	woken = 0;
+	/* A parent that could not be asked is asked again by the next dial. */
+	is_parent_deaf = true;
+	assert_int_equal(upstream_dial(u, &to, &line, &w[0], &fd), DIAL_WAIT);
+	upstream_forget(u, &w[0]);
+	assert_int_equal(asked[0], 1);
+	is_parent_deaf = false;
+	asked[0] = 0;
 	for (size_t i = 0; i < N(w); i++)
 		assert_int_equal(upstream_dial(u, &to, &line, &w[i], &fd),
 			DIAL_WAIT);
