@@ -4,8 +4,9 @@
   nfq.py [--runs N] [--bursts N] [--json FILE]
 
 Ours is the real nfq (sandbox, line table, classes, allowlist of 10^5
-prefixes); single is libnetfilter_queue's classic loop; batch is recvmmsg and
-one batch verdict for 64 packets, without looking at any.  All get the same
+prefixes); single is libnetfilter_queue's classic loop; each is recvmmsg and 64
+verdicts in one sendmsg; batch is recvmmsg and one verdict for all 64, which a
+program with a policy cannot give in general.  All get the same
 SYNs from the same number of lines and give the same verdict, in turns.
 
 Two loads.  "full": bursts of 20,000 SYNs as fast as the generator can, each
@@ -38,6 +39,7 @@ WORK = Path("/run/bench")
 VERDICTS = {"accept": ("a", "block", "watch"), "drop": ("d", "drop", "all"),
             "reset": ("r", "reset", "all")}
 LINES = (1000, 1000000)
+JUDGES = ("ours", "batch", "each", "single")
 
 
 def sh(text):
@@ -133,14 +135,14 @@ class Judge:
         letter, action, enforce = VERDICTS[verdict]
         self.name = name
         if name == "ours":
-            argv = [BIN / "nfq_ours", "-c", config(action, enforce), "-l",
+            argv = ["nfq_ours", "-c", config(action, enforce), "-l",
                     lines, "-t", lines * 5 // 4, "-m", f"{MARK:#x}/{MASK:#x}"]
         else:
-            argv = [BIN / f"nfq_{name}", QUEUE, letter, f"{MARK:#x}",
-                    f"{MASK:#x}"]
+            argv = [f"nfq_{name}", QUEUE, letter, f"{MARK:#x}", f"{MASK:#x}"]
+        program = BIN / f"nfq_{'batch' if name == 'each' else name}"
         self.process = subprocess.Popen(
-            ["taskset", "2"] + [str(a) for a in argv], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            [str(a) for a in argv], text=True, executable=program,
+            preexec_fn=lambda: os.sched_setaffinity(0, {1}), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         first = self.process.stdout.readline().split()
         if not first:
             sys.exit(f"{name} did not start")
@@ -219,7 +221,7 @@ def measure(name, verdict, lines, load, bursts):
         judge.stop()
 
 
-def rows(options):
+def rows():
     for verdict in ("accept", "drop", "reset"):
         for lines in LINES:
             yield verdict, lines, "full"
@@ -231,25 +233,25 @@ def run(options):
     raise_network()
     print(f"generator: {verify_generator()}")
     print(f"{'verdict':8}{'lines':>9} {'load':9}"
-          f"{'ours':>8}{'batch':>8}{'single':>8}   us CPU a verdict, median of"
-          f" {options.runs};  ours/batch, ours/single")
+          + "".join(f"{name:>8}" for name in JUDGES)
+          + f"   us CPU a verdict, median of {options.runs}; ours to each of the"
+          " others")
     result = []
-    for verdict, lines, load in rows(options):
-        taken = {"ours": [], "batch": [], "single": []}
+    for verdict, lines, load in rows():
+        taken = {name: [] for name in JUDGES}
         for _ in range(options.runs):
             for name, values in taken.items():
                 values.append(measure(name, verdict, lines, load,
                                       options.bursts))
-        ours, batch, single = (statistics.median(taken[n])
-                               for n in ("ours", "batch", "single"))
-        ratio = [statistics.median(a / b for a, b in zip(taken["ours"],
-                                                         taken[other]))
-                 for other in ("batch", "single")]
-        print(f"{verdict:8}{lines:9} {load:9}{ours:8.2f}{batch:8.2f}"
-              f"{single:8.2f}   {ratio[0]:.2f}  {ratio[1]:.2f}", flush=True)
+        ratio = {other: statistics.median(a / b for a, b in zip(taken["ours"],
+                                                                taken[other]))
+                 for other in JUDGES[1:]}
+        print(f"{verdict:8}{lines:9} {load:9}"
+              + "".join(f"{statistics.median(v):8.2f}" for v in taken.values())
+              + "   " + " ".join(f"{r:.2f}" for r in ratio.values()),
+              flush=True)
         result.append({"verdict": verdict, "lines": lines, "load": load,
-                       "us": taken, "ours_to_batch": ratio[0],
-                       "ours_to_single": ratio[1]})
+                       "us": taken, "ours_to": ratio})
     if options.json:
         Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
 

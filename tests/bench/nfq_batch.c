@@ -1,10 +1,12 @@
 /*
- * nfq_batch.c - the cheapest bare loop: recvmmsg, then one batch verdict
+ * nfq_batch.c - the batched bare loops: recvmmsg, then one sendmsg of verdicts
  *
- * Up to 64 packets are received, nothing of them is looked at but the id of the
- * last and, where a mark has to be set, nothing else either: one
- * NFQNL_MSG_VERDICT_BATCH is the verdict on all. It waits in recvmmsg, for one
- * packet at least. Ended by a signal; CPU time is read from outside.
+ * Up to 64 packets are received; it waits for one at least. As nfq_batch, the
+ * cheapest loop there is, nothing of them is looked at but the id of the last,
+ * and one NFQNL_MSG_VERDICT_BATCH is the verdict on all, which no program with
+ * a policy can give in general. Under the name nfq_each, every packet gets a
+ * verdict of its own, all in one datagram. Ended by a signal; CPU time is read
+ * from outside.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -14,6 +16,7 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_queue.h>
+#include <stdbool.h>
 #include <sys/socket.h>
 
 #include "nfq/packet.h"
@@ -36,18 +39,32 @@ id_of(const uint8_t *message, size_t n, uint32_t *id_r)
 	return 0;
 }
 
-static int
-answer(int fd, const struct peer *p, uint32_t id)
+static size_t
+put(char *buf, const struct peer *p, int type, uint32_t id)
 {
-	_Alignas(8) char buf[256];
-	struct nlmsghdr *nlh = nfq_nlmsg_put(buf, NFQNL_MSG_VERDICT_BATCH,
-		p->queue.number);
+	struct nlmsghdr *nlh = nfq_nlmsg_put(buf, type, p->queue.number);
 
 	nfq_nlmsg_verdict_put(nlh, (int)id,
 		p->verdict == VERDICT_DROP ? NF_DROP : NF_ACCEPT);
 	if (p->verdict == VERDICT_RESET)
 		nfq_nlmsg_verdict_put_mark(nlh, p->queue.mark_reset);
-	return send(fd, nlh, nlh->nlmsg_len, 0) < 0 ? -1 : 0;
+	return NLMSG_ALIGN(nlh->nlmsg_len);
+}
+
+static size_t
+answer(char *buf, const struct peer *p, const struct mmsghdr *header, int n,
+	bool is_each)
+{
+	size_t len = 0;
+	uint32_t id;
+
+	if (!is_each)
+		return id_of(in[n - 1], header[n - 1].msg_len, &id) != 0 ? 0 :
+			put(buf, p, NFQNL_MSG_VERDICT_BATCH, id);
+	for (int i = 0; i < n; i++)
+		if (id_of(in[i], header[i].msg_len, &id) == 0)
+			len += put(buf + len, p, NFQNL_MSG_VERDICT, id);
+	return len;
 }
 
 int
@@ -56,8 +73,9 @@ main(int argc, char **argv)
 	static struct mmsghdr header[QUEUE_BATCH];
 	static struct iovec iov[QUEUE_BATCH];
 	struct peer p = peer_start(argc, argv);
+	bool is_each = strstr(argv[0], "nfq_each") != NULL;
+	static _Alignas(8) char out[QUEUE_BATCH * 64];
 	int fd = queue_bind(&p.queue);
-	uint32_t id;
 
 	if (fd < 0 || fcntl(fd, F_SETFL, 0) != 0)
 		return 1;
@@ -76,8 +94,11 @@ main(int argc, char **argv)
 			perror("recvmmsg");
 			return 1;
 		}
-		if (n > 0 && id_of(in[n - 1], header[n - 1].msg_len, &id) == 0
-			&& answer(fd, &p, id) != 0)
-			perror("send");
+		if (n > 0) {
+			size_t len = answer(out, &p, header, n, is_each);
+
+			if (len > 0 && send(fd, out, len, 0) < 0)
+				perror("send");
+		}
 	}
 }

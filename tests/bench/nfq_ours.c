@@ -45,6 +45,8 @@ static bool is_own_queue;	/* nfq binds it, not we */
 static void
 fill(size_t lines)
 {
+	size_t lost = 0;
+
 	for (size_t i = 0; i < lines; i++) {
 		struct addr a = { .family = AF_INET, .ip = { 10,
 			(uint8_t)(i >> 16 & 15), (uint8_t)(i >> 8),
@@ -52,10 +54,12 @@ fill(size_t lines)
 		struct line_key k;
 
 		line_key_of(&a, 56, 0, &k);
-		if (table_enter(start.table, &k, table_now(start.table)) ==
-			NULL)
-			fatal("line %zu found no room", i);
+		lost += table_enter(start.table, &k,
+			table_now(start.table)) == NULL;
 	}
+	/* a few may find their buckets full; more is another benchmark */
+	if (lost > lines / 1000)
+		fatal("%zu of %zu lines found no room", lost, lines);
 }
 
 static void
@@ -189,9 +193,8 @@ on_line(const char *word, const char *address, unsigned long level)
 static void
 obey(const char *line)
 {
-	char word[16], address[64];
-	unsigned long level = 0;
-	int words = sscanf(line, "%15s %63s %lx", word, address, &level);
+	char word[16], address[64], level[16] = "0";
+	int words = sscanf(line, "%15s %63s %15s", word, address, level);
 
 	if (words < 1)
 		return;
@@ -210,7 +213,7 @@ obey(const char *line)
 		start.queue_fd = -1;
 		puts("shut");
 	} else if (words > 1)
-		on_line(word, address, level);
+		on_line(word, address, strtoul(level, NULL, 16));
 	else
 		puts("what?");
 	fflush(stdout);

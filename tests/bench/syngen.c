@@ -272,11 +272,24 @@ lines_of(const char *text)
 	return (uint32_t)n;
 }
 
+static int
+mac_parse(const char *text, uint8_t mac_r[6])
+{
+	for (int i = 0; i < 6; i++) {
+		char *end;
+
+		mac_r[i] = (uint8_t)strtoul(text, &end, 16);
+		if (end == text || *end != (i < 5 ? ':' : '\0'))
+			return -1;
+		text = end + 1;
+	}
+	return 0;
+}
+
 int
 main(int argc, char **argv)
 {
 	struct in_addr dst;
-	unsigned mac[6];
 	uint8_t to[6];
 
 	if (argc == 6 && strcmp(argv[1], "check") == 0 &&
@@ -285,14 +298,11 @@ main(int argc, char **argv)
 			lines_of(argv[4]), strtoull(argv[5], NULL, 10));
 	if (argc != 8 || strcmp(argv[1], "send") != 0 ||
 		inet_pton(AF_INET, argv[4], &dst) != 1 ||
-		sscanf(argv[3], "%x:%x:%x:%x:%x:%x", &mac[0], &mac[1], &mac[2],
-			&mac[3], &mac[4], &mac[5]) != 6) {
+		mac_parse(argv[3], to) != 0) {
 		fprintf(stderr, "usage: syngen send IFACE MAC DST LINES COUNT "
 			"RATE | check IFACE DST LINES COUNT\n");
 		return 2;
 	}
-	for (int i = 0; i < 6; i++)
-		to[i] = (uint8_t)mac[i];
 	return send_syns(open_packet(argv[2], 0), to, &dst, lines_of(argv[5]),
 		strtoull(argv[6], NULL, 10), strtod(argv[7], NULL));
 }

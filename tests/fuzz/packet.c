@@ -44,7 +44,7 @@ check_packet(const struct packet *p, enum packet_status status)
 	struct syn s;
 
 	if (status != PACKET_OK) {
-		check(memcmp(p, &nothing, sizeof(*p)) == 0);
+		check(is_same(p, &nothing) && p->syn == 0);
 		return;
 	}
 	check(p->src.family == AF_INET || p->src.family == AF_INET6);
