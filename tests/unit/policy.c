@@ -50,11 +50,12 @@ static struct prefix pass;
 static struct conf conf;
 static struct upstream *upstream;
 
-static void
+static bool
 need(void *arg, unsigned family)
 {
 	(void)arg;
 	(void)family;
+	return true;
 }
 
 static void
