@@ -355,6 +355,8 @@ children_reap(struct parent *p)
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 		for (struct child *c = p->children; c != NULL; c = c->next)
+			/* the linter does not know that c->parent is p:
+			 * NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 			if (c->pid == pid) {
 				bury(c, status);
 				break;

@@ -37,9 +37,11 @@ show_counters(const struct relay *r)
 	struct counters sum = r->past;
 	json_t *kinds = json_object();
 
-	for (size_t i = 0; i < EVENT_COUNT; i++)
-		json_object_set_new(kinds, event_word[i], json_integer(
-			(json_int_t)(sum.by_kind[i] + r->now.by_kind[i])));
+	for (size_t i = 0; i < EVENT_COUNT; i++) {
+		sum.by_kind[i] += r->now.by_kind[i];
+		json_object_set_new(kinds, event_word[i],
+			json_integer((json_int_t)sum.by_kind[i]));
+	}
 #define SUM(field) (json_int_t)(sum.field + r->now.field)
 	return json_pack("{s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I}",
 		"sessions_now", (json_int_t)r->now.sessions_now,
@@ -399,7 +401,11 @@ ctlsock_shut(struct control *c)
 void
 ctlsock_close(struct control *c)
 {
+	struct client *next;
+
 	ctlsock_shut(c);
-	while (c->clients != NULL)
-		client_free(c->clients);
+	for (struct client *cl = c->clients; cl != NULL; cl = next) {
+		next = cl->next;
+		client_free(cl);
+	}
 }

@@ -176,6 +176,8 @@ oldest(struct server *s)
 	struct known_addr *old = NULL;
 
 	for (size_t i = 0; i < s->n; i++)
+		/* addr is NULL only while n is 0:
+		 * NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
 		if (!s->addr[i].literal &&
 			(old == NULL || s->addr[i].seen < old->seen))
 			old = &s->addr[i];
