@@ -108,7 +108,7 @@ check_payload(const uint8_t *p, size_t n, unsigned seed)
 	check(used == used2 && got == got2 && memcmp(out, again, got) == 0);
 	at = frame_dotted(&dotted, p, n, &end);
 	if (status == PAYLOAD_NUL)
-		check(p[used] == '\0' && used < at);
+		check(used < at && p[used] == '\0');
 	else
 		check(at == used && end == (status == PAYLOAD_END));
 	for (size_t i = 0; i < got; i++) {

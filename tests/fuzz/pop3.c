@@ -55,7 +55,7 @@ look(struct drive *d, enum side from, const struct line *l,
 		DRIVE_CHECK(!is_stls);
 	if ((int)before == POP3_LIST && is_capa) {
 		DRIVE_CHECK(!is_stls);
-		DRIVE_CHECK(sent.len < 5 || strncasecmp(text, "SASL ", 5) ||
+		DRIVE_CHECK(sent.len < 5 || strncasecmp(text, "SASL ", 5) != 0 ||
 			!contains(&sent, "-PLUS"));
 	}
 	(void)d;
