@@ -304,6 +304,12 @@ compare(const void *a, const void *b)
 	return (*x > *y) - (*x < *y);
 }
 
+static double
+latency_ms(unsigned rank)
+{
+	return latency[rank] / 1e3;
+}
+
 static void
 result(int64_t took)
 {
@@ -314,8 +320,8 @@ result(int64_t took)
 		"\"sent\": %llu, \"seconds\": %.3f, \"p50_ms\": %.2f, "
 		"\"p99_ms\": %.2f, \"complaint\": \"%s\"}\n", done, lost,
 		received, sent, (double)took / 1e6,
-		n > 0 ? latency[n / 2] / 1e3 : 0.0,
-		n > 0 ? latency[n - 1 - n / 100] / 1e3 : 0.0, complaint);
+		n > 0 ? latency_ms(n / 2) : 0.0,
+		n > 0 ? latency_ms(n - 1 - n / 100) : 0.0, complaint);
 }
 
 static void
@@ -355,8 +361,10 @@ choose(const char *kind, size_t octets)
 	message_len = octets;
 	message = message_make(octets);
 	mail = malloc(octets + 4);
-	if (message == NULL || mail == NULL)
+	if (message == NULL || mail == NULL) {
+		free(mail);
 		return NULL;
+	}
 	memcpy(mail, message, octets);
 	memcpy(mail + octets, ".\r\n", 4);
 	smtp_steps[5].command = mail;
