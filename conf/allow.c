@@ -401,30 +401,29 @@ allow_load(struct load *l, const config_setting_t *named)
 }
 
 static int
-prefix_append(struct class_conf *k, const struct prefix *p, unsigned **lines,
-	size_t *nlines, unsigned line)
+prefix_append(struct prefix **all, size_t *n, const struct prefix *p,
+	unsigned **lines, size_t *nlines, unsigned line)
 {
-	struct prefix *bigger = k->prefixes;
+	struct prefix *bigger = *all;
 	unsigned *more;
 
 	/* the array began with what the configuration lists: no power of two */
 	if (*nlines % 4096 == 0)
-		bigger = reallocarray(bigger, k->nprefixes + 4096,
-			sizeof(*bigger));
+		bigger = reallocarray(bigger, *n + 4096, sizeof(*bigger));
 	if (bigger == NULL)
 		return -1;
-	k->prefixes = bigger;
+	*all = bigger;
 	if ((more = grow(*lines, *nlines, sizeof(*more))) == NULL)
 		return -1;
 	*lines = more;
 	more[(*nlines)++] = line;
-	k->prefixes[k->nprefixes++] = *p;
+	bigger[(*n)++] = *p;
 	return 0;
 }
 
 void
 prefix_file_load(struct load *l, const config_setting_t *named,
-	struct class_conf *k, unsigned **line_r)
+	const char *path, struct prefix **all, size_t *n, unsigned **line_r)
 {
 	char why[160], *text, *field;
 	struct prefix p;
@@ -432,7 +431,7 @@ prefix_file_load(struct load *l, const config_setting_t *named,
 	size_t nlines = 0;
 
 	*line_r = NULL;
-	if (list_begin(&list, l, named, k->prefixes_file) < 0)
+	if (list_begin(&list, l, named, path) < 0)
 		return;
 	while ((text = list_next(&list)) != NULL) {
 		cut_comment(text);
@@ -443,7 +442,8 @@ prefix_file_load(struct load *l, const config_setting_t *named,
 				"prefix a line");
 		else if (parse_prefix(field, &p, why) < 0)
 			list_error(&list, why);
-		else if (prefix_append(k, &p, line_r, &nlines, list.line) < 0)
+		else if (prefix_append(all, n, &p, line_r, &nlines,
+				list.line) < 0)
 			list_error(&list, "out of memory");
 	}
 	list_end(&list);

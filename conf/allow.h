@@ -34,9 +34,9 @@ FILE *list_open(const char *path, const char **why_r);
  * allow_lpm; errors are reported in l. */
 void allow_load(struct load *l, const config_setting_t *named);
 
-/* Append the prefixes of k's prefixes_file, named by this setting. line_r gets
- * an array of their line numbers, the caller's to free. */
+/* Append the prefixes of the file, named by this setting, to *list of *n.
+ * line_r gets an array of their line numbers, the caller's to free. */
 void prefix_file_load(struct load *l, const config_setting_t *named,
-	struct class_conf *k, unsigned **line_r);
+	const char *path, struct prefix **list, size_t *n, unsigned **line_r);
 
 #endif

@@ -135,7 +135,8 @@ class_prefixes(struct load *l, struct origins *o, int i, config_setting_t *s)
 			(unsigned)config_setting_source_line(elem), i });
 	}
 	if (k->prefixes_file != NULL) {
-		prefix_file_load(l, child(s, "prefixes_file"), k, &lines);
+		prefix_file_load(l, child(s, "prefixes_file"), k->prefixes_file,
+			&k->prefixes, &k->nprefixes, &lines);
 		for (size_t p = k->nlisted; p < k->nprefixes; p++)
 			prefix_claim(l, o, &k->prefixes[p], (struct origin){
 				k->prefixes_file, lines[p - k->nlisted], i });
@@ -145,6 +146,31 @@ class_prefixes(struct load *l, struct origins *o, int i, config_setting_t *s)
 		complain_at(l, s, "class \"%s\" has no prefix; expected "
 			"prefixes or prefixes_file", k->name != NULL ?
 			k->name : "?");
+}
+
+/* Twice the same destination is no mistake: lists are put together. */
+static void
+class_destinations(struct load *l, struct class_conf *k, config_setting_t *s)
+{
+	config_setting_t *file = child(s, "destinations_file");
+	unsigned *lines;
+
+	if (k->destinations_file == NULL)
+		return;
+	prefix_file_load(l, file, k->destinations_file, &k->destinations,
+		&k->ndestinations, &lines);
+	free(lines);
+	k->destination_lpm = lpm_new();
+	for (size_t i = 0; i < k->ndestinations && k->destination_lpm != NULL;
+		i++)
+		if (lpm_add(k->destination_lpm, &k->destinations[i], 0,
+				NULL) < 0)
+			lpm_free(&k->destination_lpm);
+	if (k->destination_lpm == NULL)
+		complain_at(l, file, "out of memory");
+	if (k->enforce == ENFORCE_LISTED && k->ndestinations == 0)
+		complain_at(l, file, "%s names no destination; expected at "
+			"least one prefix", k->destinations_file);
 }
 
 /* What a class's own block group leaves unset comes from smtp.block. */
@@ -198,6 +224,13 @@ class_policy(struct load *l, struct class_conf *k, config_setting_t *s)
 	k->effective = k->port25;
 	if (k->port25 > ACTION_RELAY && k->enforce == ENFORCE_WATCH)
 		k->effective = ACTION_WATCH;
+	if (k->port25 <= ACTION_WATCH && k->enforce == ENFORCE_LISTED)
+		complain_at(l, enforce, "enforce = \"listed\" has no effect on "
+			"port25 = \"%s\"; expected another action, or no "
+			"enforce", action_name[k->port25]);
+	else if (k->enforce == ENFORCE_LISTED && k->destinations_file == NULL)
+		complain_at(l, enforce, "enforce = \"listed\" without "
+			"destinations; expected destinations_file");
 	if (k->port25 == ACTION_RELAY && enforce != NULL &&
 		k->enforce == ENFORCE_WATCH)
 		complain_at(l, enforce, "enforce = \"watch\" has no effect on "
@@ -208,6 +241,23 @@ class_policy(struct load *l, struct class_conf *k, config_setting_t *s)
 		complain_at(l, port25, "port25 = \"submit\" without a server "
 			"to submit to; expected an element of servers with "
 			"submission");
+}
+
+static void
+class_first_packets(struct load *l, struct class_conf *k, config_setting_t *s)
+{
+	config_setting_t *count = child(s, "count");
+
+	if (count == NULL)
+		k->count = k->port25 != ACTION_PASS &&
+			k->port25 != ACTION_RESET && k->port25 != ACTION_DROP;
+	else if (k->count && k->port25 == ACTION_PASS)
+		complain_at(l, count, "count = true has no effect on port25 = "
+			"\"pass\"; expected port25 = \"watch\", or no count");
+	if (k->port_block > 0 && k->port_block < 64)
+		complain_at(l, child(s, "port_block"), "port_block = %u; "
+			"expected 0 or a number from 64 to 32768",
+			k->port_block);
 }
 
 static void
@@ -230,6 +280,8 @@ classes_check(struct load *l, config_setting_t *list)
 					"differ", k->name);
 		class_prefixes(l, &o, (int)i, s);
 		class_policy(l, k, s);
+		class_destinations(l, k, s);
+		class_first_packets(l, k, s);
 		if (class_block(&c->block, &k->block, child(s, "block")) < 0)
 			complain_at(l, s, "out of memory");
 	}
@@ -332,6 +384,25 @@ gateway_check(struct load *l, config_setting_t *gateway)
 			"host name; expected gateway.name", name);
 	else if ((c->name = strdup(name)) == NULL)
 		complain(l, l->path, 1, "out of memory");
+}
+
+/* ---- nfq ---- */
+
+static void
+nfq_check(struct load *l, config_setting_t *nfq)
+{
+	const struct conf *c = l->conf;
+
+	if (c->nfq_queue != 0)
+		return;
+	/* dropped they can be without it, by the kernel alone */
+	if (c->return_path == RETURN_COUNT)
+		complain_at(l, child(nfq, "return_path"), "nfq.return_path = "
+			"\"count\" with nfq.queue = 0; expected a queue, or "
+			"\"off\"");
+	if (c->nfq_submission)
+		complain_at(l, child(nfq, "submission"), "nfq.submission with "
+			"nfq.queue = 0; expected a queue, or no submission");
 }
 
 /* ---- trust ---- */
@@ -459,6 +530,7 @@ check(struct load *l, config_t *cfg)
 
 	option_read_group(l, "", root, l->conf);
 	gateway_check(l, child(root, "gateway"));
+	nfq_check(l, child(root, "nfq"));
 	servers_check(l, child(root, "servers"));
 	classes_check(l, list);
 	if (list != NULL && config_setting_is_list(list) &&
@@ -510,8 +582,12 @@ conf_free(struct conf **conf)
 
 	if (c == NULL)
 		return;
-	for (size_t i = 0; i < c->nclasses; i++)
+	for (size_t i = 0; i < c->nclasses; i++) {
 		free(c->classes[i].prefixes);
+		free(c->classes[i].destinations);
+		if (c->classes[i].destination_lpm != NULL)
+			lpm_free(&c->classes[i].destination_lpm);
+	}
 	for (size_t i = 0; i < c->nallow; i++)
 		free(c->allow[i].reason);
 	option_free_group("", c);

@@ -35,11 +35,16 @@ enum action {
 
 extern const char *const action_name[ACTION_COUNT];
 
-enum enforce { ENFORCE_WATCH, ENFORCE_ALL };
+/* LISTED: only towards the destinations of the class's destinations_file. */
+enum enforce { ENFORCE_WATCH, ENFORCE_ALL, ENFORCE_LISTED };
 
 enum block_stage { STAGE_RCPT, STAGE_ADAPTIVE };
 
 enum source { SOURCE_CLIENT, SOURCE_GATEWAY };
+
+/* SYN+ACKs from port 25 to lines of block classes: nobody there has asked for
+ * them (DESIGN.md section 9). */
+enum return_path { RETURN_OFF, RETURN_COUNT, RETURN_DROP };
 
 enum log_format { LOG_FORMAT_KV };
 
@@ -70,8 +75,17 @@ struct class_conf {
 	enum action port25;	/* as configured */
 	enum enforce enforce;
 	enum action effective;	/* ACTION_WATCH while enforce = "watch" (pass,
-				 * watch and relay are never softened) */
+				 * watch and relay are never softened); with
+				 * enforce = "listed" what listed destinations
+				 * get: see conf_class_action() */
+	char *destinations_file;	/* NULL: none */
+	struct prefix *destinations;	/* of that file */
+	size_t ndestinations;
+	struct lpm *destination_lpm;	/* NULL: no file */
+	bool count;		/* first packets go through nfq, where the
+				 * action happens; false: a set decides */
 	unsigned line_len6;	/* IPv6 line length, default 56 */
+	unsigned port_block;	/* CGN: source ports of one line; 0: no CGN */
 	struct block_conf block;/* smtp.block with the class's own overrides */
 	struct prefix *prefixes;	/* all: listed, then those of the file */
 	size_t nprefixes;
@@ -114,7 +128,9 @@ struct conf {
 	bool fail_closed;	/* on_failure = "closed" */
 	uint32_t mark, mark_mask;	/* divert: packets for our own sockets */
 	uint32_t mark_own;	/* mark + lowest bit of the mask: our upstream
-				 * packets; derived, both inside the mask */
+				 * packets; derived, inside the mask */
+	uint32_t mark_reset;	/* mark + twice that bit: nfq's verdict reset;
+				 * derived, inside the mask */
 	unsigned table, priority;
 	unsigned grace;		/* seconds of SYN-only capture, default 120 */
 	unsigned drain_max;	/* seconds a leaving relay waits, default 60 */
@@ -140,6 +156,11 @@ struct conf {
 	unsigned tls_min_server;	/* TLS1_2_VERSION or TLS1_3_VERSION */
 
 	struct block_conf block;	/* smtp.block: what classes start from */
+	uint16_t nfq_queue;	/* netfilter queue; 0: first packets not seen */
+	unsigned nfq_lines;	/* lines the table has room for */
+	enum return_path return_path;
+	bool nfq_submission;	/* SYNs to 465 and 587 are counted too */
+
 	bool pop3_wrap;		/* pop3.wrap = "listed" */
 	unsigned max_per_line;	/* smtp.max_per_line: sessions at once */
 
@@ -169,6 +190,21 @@ void conf_free(struct conf **conf);
  */
 enum action conf_policy(const struct conf *conf, const struct addr *line,
 	int64_t now, int *class_r, const struct allow_entry **allow_r);
+
+/* The same towards one destination: a class with enforce = "listed" gets its
+ * action there or ACTION_WATCH. The allowlist holds for every destination. */
+enum action conf_policy_to(const struct conf *conf, const struct addr *line,
+	const struct addr *destination, int64_t now, int *class_r,
+	const struct allow_entry **allow_r);
+
+/* What a class alone does towards a destination. A NAT64 address counts as the
+ * IPv4 address in it. */
+enum action conf_class_action(const struct class_conf *k,
+	const struct addr *destination);
+
+/* Are first packets of these lines queued at all? Of a class that is listed
+ * with count = false only those to other destinations are. */
+bool conf_class_counts(const struct class_conf *k);
 
 /* `sallyport check`: the effective configuration in libconfig syntax; what
  * will happen to each class, in sentences; every option with default and help

@@ -59,3 +59,44 @@ conf_policy(const struct conf *conf, const struct addr *line, int64_t now,
 		return ACTION_PASS;
 	return entry != NULL ? entry->action : conf->classes[class].effective;
 }
+
+enum action
+conf_class_action(const struct class_conf *k, const struct addr *destination)
+{
+	struct addr plain;
+
+	if (k->enforce != ENFORCE_LISTED)
+		return k->effective;
+	addr_nat64(&plain, destination);
+	return lpm_find(k->destination_lpm, &plain, NULL) >= 0 ?
+		k->effective : ACTION_WATCH;
+}
+
+enum action
+conf_policy_to(const struct conf *conf, const struct addr *line,
+	const struct addr *destination, int64_t now, int *class_r,
+	const struct allow_entry **allow_r)
+{
+	const struct allow_entry *entry;
+	int class;
+	enum action action = conf_policy(conf, line, now, &class, &entry);
+
+	if (class >= 0 && entry == NULL)
+		action = conf_class_action(&conf->classes[class], destination);
+	if (class_r != NULL)
+		*class_r = class;
+	if (allow_r != NULL)
+		*allow_r = entry;
+	return action;
+}
+
+bool
+conf_class_counts(const struct class_conf *k)
+{
+	if (k->port25 == ACTION_PASS)
+		return false;
+	/* what is only watched was made a watch class to be counted */
+	if (k->effective != k->port25 || k->enforce == ENFORCE_LISTED)
+		return true;
+	return k->count;
+}

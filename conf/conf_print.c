@@ -93,17 +93,21 @@ json_classes(const struct conf *conf)
 	static const char *const enforce[] = {
 		[ENFORCE_WATCH] = "watch",
 		[ENFORCE_ALL] = "all",
+		[ENFORCE_LISTED] = "listed",
 	};
 	json_t *all = json_array();
 
 	for (size_t i = 0; i < conf->nclasses; i++) {
 		const struct class_conf *k = &conf->classes[i];
 
-		json_array_append_new(all, json_pack("{s:s, s:s, s:s, s:s, s:I}",
+		json_array_append_new(all, json_pack("{s:s, s:s, s:s, s:s, s:I, "
+			"s:I, s:b}",
 			"class", k->name, "port25", action_name[k->port25],
 			"enforce", enforce[k->enforce],
 			"effective", action_name[k->effective],
-			"prefixes", (json_int_t)k->nprefixes));
+			"prefixes", (json_int_t)k->nprefixes,
+			"destinations", (json_int_t)k->ndestinations,
+			"counted", conf_class_counts(k)));
 	}
 	return all;
 }

@@ -115,7 +115,19 @@ explain_class(const struct conf *c, const struct class_conf *k, FILE *out)
 		explain_action(c, k, k->port25, out);
 		return;
 	}
+	if (k->enforce == ENFORCE_LISTED)
+		fprintf(out, "    Towards the %zu %s of %s only;\n    to others "
+			"port 25 is forwarded, connections are counted:\n",
+			k->ndestinations, k->ndestinations == 1 ?
+			"destination" : "destinations", k->destinations_file);
 	explain_action(c, k, k->effective, out);
+	if (k->port_block != 0)
+		fprintf(out, "    A line is an address and %u source ports.\n",
+			k->port_block);
+	/* what differs from the default of the action */
+	if (c->nfq_queue != 0 && k->enforce != ENFORCE_LISTED &&
+	    k->effective >= ACTION_RESET && k->count)
+		fputs("    Attempts are counted.\n", out);
 }
 
 static void
@@ -154,6 +166,26 @@ explain_destinations(const struct conf *c, FILE *out)
 }
 
 static void
+explain_nfq(const struct conf *c, FILE *out)
+{
+	static const char *const back[] = {
+		[RETURN_OFF] = "",
+		[RETURN_COUNT] = "\nAnswers of port 25 that a blocked line did "
+			"not ask for are counted.",
+		[RETURN_DROP] = "\nAnswers of port 25 that a blocked line did "
+			"not ask for are dropped.",
+	};
+
+	if (c->nfq_queue == 0)
+		fputs("First packets are not counted (nfq.queue = 0).", out);
+	else
+		fprintf(out, "First packets are counted by line (queue %u, %u "
+			"lines)%s.", c->nfq_queue, c->nfq_lines,
+			c->nfq_submission ? ", to ports 465 and 587 too" : "");
+	fprintf(out, "%s\n", back[c->return_path]);
+}
+
+static void
 explain_pop3(const struct conf *c, FILE *out)
 {
 	size_t n = 0;
@@ -181,6 +213,7 @@ conf_explain(const struct conf *conf, FILE *out)
 	explain_allow(conf, out);
 	explain_destinations(conf, out);
 	explain_pop3(conf, out);
+	explain_nfq(conf, out);
 	fprintf(out, "While the daemon is down or hung, port 25 is %s.\n",
 		conf->fail_closed ? "reset" : "forwarded");
 }

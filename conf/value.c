@@ -92,8 +92,8 @@ option_expects(const struct option *o, char *out, size_t cap)
 		[DESTINATIONS] = "a list of \"own\" and prefixes",
 		[PORTS] = "\"LOW-HIGH\" with 1024 <= LOW <= HIGH <= 65535",
 		[MARK] = ("\"VALUE/MASK\" like \"0x2500/0xff00\", VALUE not "
-			"zero and inside MASK, also after adding MASK's lowest "
-			"bit"),
+			"zero and inside MASK, also after adding once and twice "
+			"MASK's lowest bit"),
 		[CODE] = "\"5yz 5.y.z\" like \"550 5.7.1\"",
 		[TRUST] = "\"system\" or the path of a PEM file",
 	};
@@ -254,16 +254,19 @@ read_mark(struct load *l, const struct option *o, config_setting_t *s,
 {
 	struct conf *c = owner;
 	unsigned long n[2];
-	uint64_t own;
+	uint64_t own, reset;
 
 	if (two_numbers(config_setting_get_string(s), '/', 0, UINT32_MAX, n) < 0)
 		return refuse(l, o, s, NULL);
 	own = (uint64_t)n[0] + (n[1] & -n[1]);
-	if (n[0] == 0 || (n[0] & ~n[1]) != 0 || (own & ~(uint64_t)n[1]) != 0)
+	reset = own + (n[1] & -n[1]);
+	if (n[0] == 0 || (n[0] & ~n[1]) != 0 ||
+		((own | reset) & ~(uint64_t)n[1]) != 0)
 		return refuse(l, o, s, "does not fit");
 	c->mark = (uint32_t)n[0];
 	c->mark_mask = (uint32_t)n[1];
 	c->mark_own = (uint32_t)own;
+	c->mark_reset = (uint32_t)reset;
 	return 0;
 }
 

@@ -94,11 +94,12 @@ verdict_look(const struct judge *j, const struct packet *p, struct look *l_r)
 	}
 	class = &j->conf->classes[l_r->class];
 	if (class->effective == ACTION_PASS || (l_r->matter == MATTER_BACK &&
-			class->effective != ACTION_BLOCK)) {
+			conf_class_action(class, &p->src) != ACTION_BLOCK)) {
 		l_r->matter = MATTER_NONE;
 		return;
 	}
-	line_key_of(owner, class->line_len6, 0, &l_r->key);
+	line_key_of(owner, class->line_len6, class->port_block,
+		&l_r->key);
 	table_aim(j->table, &l_r->key, &l_r->aim);
 }
 
@@ -123,7 +124,8 @@ static enum verdict
 first_packet(const struct judge *j, const struct packet *p,
 	const struct look *l, struct line_record *r, bool *again_r)
 {
-	enum action action = j->conf->classes[l->class].effective;
+	enum action action = conf_class_action(&j->conf->classes[l->class],
+		&p->dst);
 	uint32_t level = 0;
 	enum verdict v;
 

@@ -11,10 +11,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "conf/conf.h"
 #include "nfq/packet.h"
 #include "zombie/table.h"
-
-struct conf;
 
 enum verdict {
 	VERDICT_ACCEPT,
@@ -22,10 +21,6 @@ enum verdict {
 	VERDICT_DROP,
 	VERDICT_COUNT
 };
-
-/* SYN+ACKs from port 25 to lines of block classes: nobody there has asked for
- * them (DESIGN.md section 9). */
-enum return_path { RETURN_OFF, RETURN_COUNT, RETURN_DROP };
 
 struct judge {
 	const struct conf *conf;

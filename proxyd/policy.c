@@ -65,7 +65,8 @@ policy_decide(const struct conf *conf, const struct upstream *u,
 	memset(d_r, 0, sizeof(*d_r));
 	d_r->reason = REASON_NONE;
 	d_r->server = upstream_find(u, origin);
-	action = conf_policy(conf, src, now, &d_r->class_index, NULL);
+	action = conf_policy_to(conf, src, origin, now, &d_r->class_index,
+		NULL);
 	if (src->family == AF_INET6)
 		len = d_r->class_index == -1 ? CONF_LINE_LEN6 :
 			conf->classes[d_r->class_index].line_len6;

@@ -27,20 +27,24 @@
 
 #define NEW "_new"
 
+struct set_state {
+	bool created;	/* was not there before */
+	bool filled;	/* SET_new exists */
+	bool swapped;
+};
+
 struct apply {
 	const struct conf *c;
 	struct report r;
 	int64_t now;
 	struct snap before;
-	struct set sets[SET_COUNT];
+	struct sets sets;
 	struct ruleset want[FAMILIES][TABLE_COUNT];
 	char *change[FAMILIES][TABLE_COUNT];	/* NULL: nothing to do */
 
 	/* done so far, for the way back */
 	bool did_rule[FAMILIES], did_route[FAMILIES];
-	bool created[SET_COUNT];	/* was not there before */
-	bool filled[SET_COUNT];		/* SET_new exists */
-	bool swapped[SET_COUNT];
+	struct set_state *state;	/* of each of the sets */
 	bool committed[FAMILIES][TABLE_COUNT];
 };
 
@@ -150,7 +154,7 @@ all_routes_apply(struct apply *a)
 static void
 set_write(struct apply *a, FILE *f, const struct set *s)
 {
-	const size_t i = (size_t)(s - a->sets);
+	const size_t i = (size_t)(s - a->sets.all);
 	char name[SET_NAME_SIZE], second[SET_NAME_SIZE + sizeof(NEW)];
 
 	set_name(name, s->base, s->family);
@@ -160,13 +164,13 @@ set_write(struct apply *a, FILE *f, const struct set *s)
 	if (set_compare(s, snap_set(&a->before, name), a->now, NULL) == 0)
 		return;
 	if (snap_set(&a->before, name) == NULL) {
-		a->created[i] = true;
+		a->state[i].created = true;
 		render_set_create(f, s, "");
 		render_set_entries(f, s, "", a->now, false);
 	} else if (s->filled_by_daemon) {
 		render_set_entries(f, s, "", a->now, true);
 	} else {
-		a->filled[i] = true;
+		a->state[i].filled = true;
 		render_set_create(f, s, NEW);
 		render_set_entries(f, s, NEW, a->now, false);
 	}
@@ -175,7 +179,7 @@ set_write(struct apply *a, FILE *f, const struct set *s)
 static int
 set_swap(struct apply *a, const struct set *s)
 {
-	const size_t i = (size_t)(s - a->sets);
+	const size_t i = (size_t)(s - a->sets.all);
 	char name[SET_NAME_SIZE], second[SET_NAME_SIZE + sizeof(NEW)];
 	const char *const argv[] = { "ipset", "swap", second, name, NULL };
 
@@ -187,7 +191,7 @@ set_swap(struct apply *a, const struct set *s)
 			name);
 		return -1;
 	}
-	a->swapped[i] = !a->swapped[i];
+	a->state[i].swapped = !a->state[i].swapped;
 	return 0;
 }
 
@@ -201,18 +205,18 @@ sets_apply(struct apply *a)
 
 	if (f == NULL)
 		return -1;
-	for (size_t i = 0; i < SET_COUNT; i++)
-		if (wanted(a, &a->sets[i]))
-			set_write(a, f, &a->sets[i]);
+	for (size_t i = 0; i < a->sets.n; i++)
+		if (wanted(a, &a->sets.all[i]))
+			set_write(a, f, &a->sets.all[i]);
 	if (fclose(f) != 0) {
 		free(text);
 		return -1;
 	}
 	result = ipset_restore(a, text);
 	free(text);
-	for (size_t i = 0; i < SET_COUNT && result == 0; i++)
-		if (a->filled[i])
-			result = set_swap(a, &a->sets[i]);
+	for (size_t i = 0; i < a->sets.n && result == 0; i++)
+		if (a->state[i].filled)
+			result = set_swap(a, &a->sets.all[i]);
 	return result;
 }
 
@@ -233,10 +237,10 @@ sets_drop_second(struct apply *a)
 {
 	char name[SET_NAME_SIZE], second[SET_NAME_SIZE + sizeof(NEW)];
 
-	for (size_t i = 0; i < SET_COUNT; i++) {
-		if (!a->filled[i])
+	for (size_t i = 0; i < a->sets.n; i++) {
+		if (!a->state[i].filled)
 			continue;
-		set_name(name, a->sets[i].base, a->sets[i].family);
+		set_name(name, a->sets.all[i].base, a->sets.all[i].family);
 		snprintf(second, sizeof(second), "%s" NEW, name);
 		set_destroy(second);
 	}
@@ -252,9 +256,9 @@ sets_drop_unknown(struct apply *a)
 		const struct line *l = &a->before.sets[j].name;
 		bool known = l->len >= sizeof(name);
 
-		for (size_t i = 0; i < SET_COUNT && !known; i++)
-			known = line_is(l, set_name(name, a->sets[i].base,
-				a->sets[i].family));
+		for (size_t i = 0; i < a->sets.n && !known; i++)
+			known = line_is(l, set_name(name, a->sets.all[i].base,
+				a->sets.all[i].family));
 		if (known)
 			continue;
 		memcpy(name, l->p, l->len);
@@ -336,12 +340,12 @@ undo(struct apply *a)
 	if (words_open(&w) < 0)
 		return;
 	tables_undo(a, w.f);
-	for (size_t i = 0; i < SET_COUNT; i++) {
-		if (a->swapped[i])
-			set_swap(a, &a->sets[i]);
-		if (a->created[i])
-			set_destroy(set_name(name, a->sets[i].base,
-				a->sets[i].family));
+	for (size_t i = 0; i < a->sets.n; i++) {
+		if (a->state[i].swapped)
+			set_swap(a, &a->sets.all[i]);
+		if (a->state[i].created)
+			set_destroy(set_name(name, a->sets.all[i].base,
+				a->sets.all[i].family));
 	}
 	sets_drop_second(a);
 	for (int f = 0; f < a->before.families; f++) {
@@ -375,7 +379,11 @@ prepare(struct apply *a)
 	if (result == 0)
 		result = check_machine(a->c, a->before.families, &a->r);
 	if (result == 0)
-		result = sets_compute(a->c, a->now, a->sets);
+		result = sets_compute(a->c, a->now, &a->sets);
+	if (result == 0) {
+		a->state = calloc(a->sets.n, sizeof(*a->state));
+		result = a->state != NULL ? 0 : -1;
+	}
 	for (int f = 0; f < a->before.families && result == 0; f++)
 		for (int t = 0; t < TABLE_COUNT && result == 0; t++)
 			result = render_table(a->c, FAMILY(f), (enum table)t,
@@ -388,10 +396,10 @@ notes(struct apply *a)
 {
 	size_t n = 0, far = 0;
 
-	for (size_t i = 0; i < SET_COUNT; i++) {
-		n += a->sets[i].nentries;
-		for (size_t j = 0; j < a->sets[i].nentries; j++)
-			far += a->sets[i].entries[j].until >
+	for (size_t i = 0; i < a->sets.n; i++) {
+		n += a->sets.all[i].nentries;
+		for (size_t j = 0; j < a->sets.all[i].nentries; j++)
+			far += a->sets.all[i].entries[j].until >
 				a->now + SET_TIMEOUT_MAX;
 	}
 	if (far > 0)
@@ -407,7 +415,8 @@ static void
 apply_free(struct apply *a)
 {
 	snap_free(&a->before);
-	sets_free(a->sets);
+	sets_free(&a->sets);
+	free(a->state);
 	for (int f = 0; f < FAMILIES; f++) {
 		for (int t = 0; t < TABLE_COUNT; t++) {
 			ruleset_free(&a->want[f][t]);

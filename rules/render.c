@@ -7,12 +7,16 @@
  * Does not: know whether anything of it is applied.
  *
  * Called by show.c, apply.c and verify.c. Names in braces are filled in:
- *   {mark} {own}  our two marks with the mask: for our own sockets, for the
- *                 relays' own connections
+ *   {mark} {own}  our marks with the mask: for our own sockets, for the
+ *   {reset}       relays' own connections, for what nfq wants reset
  *   {4}           4 or 6, the last letter of the sets' names
  *   {clients}     ports captured;  {servers} ports the relays connect to
- *   {in}          "-i NAME " for each of gateway.interfaces, or nothing
+ *   {in} {out}    "-i NAME ", "-o NAME " for each of gateway.interfaces, or
+ *                 nothing
  *   {ip} {port}   where the relays listen
+ *   {queue}       number of the netfilter queue
+ *   {n}           number of a class with enforce = "listed": such a row comes
+ *                 once for each of them
  * No purpose has an apostrophe: iptables-save would print it escaped.
  * Only numbers and interface names come from the configuration; conf/ has
  * checked the latter to be names and nothing else.
@@ -24,13 +28,32 @@
 
 #include "conf/conf.h"
 
-const char *const table_name[TABLE_COUNT] = { "filter", "mangle" };
+const char *const table_name[TABLE_COUNT] = { "filter", "mangle", "raw" };
 
-enum when { ALWAYS, WRAP, PASS_OWN, CLOSED };
+/* Options that a row needs, all of them; then the kinds of listed classes it
+ * is for, any of them. */
+enum {
+	ALWAYS = 0,
+	WRAP = 1 << 0,
+	PASS_OWN = 1 << 1,
+	CLOSED = 1 << 2,
+	QUEUE = 1 << 3,
+	SUBMISSION = 1 << 4,
+	BACK = 1 << 5,
+	BACK_DROP = 1 << 6,
+	OPTIONS = (1 << 8) - 1,
+
+	OF_BLOCK = 1 << 8,
+	OF_CARRY = 1 << 9,
+	OF_RESET = 1 << 10,
+	OF_DROP = 1 << 11,
+	OF_QUIET = 1 << 12,	/* count = false */
+	LISTED = OF_BLOCK | OF_CARRY | OF_RESET | OF_DROP | OF_QUIET
+};
 
 struct row {
 	enum table table;
-	enum when when;
+	unsigned when;
 	const char *chain;
 	const char *match;
 	const char *target;
@@ -44,12 +67,28 @@ struct row {
 #define NOT_TO(set) "-m set ! --match-set " set "{4} dst "
 #define PORT_IN(set) "-m set --match-set " set " dst "
 #define PORT_NOT_IN(set) "-m set ! --match-set " set " dst "
+#define OF_CLASS IN(SET_LINE "{n}_") TO(SET_DST "{n}_")
+#define PORT_FROM(set) "-m set --match-set " set " src "
+#define BACK_TO(lines) TO(lines) PORT_FROM(SET_NFQ)
+#define BACK_TO_CLASS TO(SET_LINE "{n}_") IN(SET_DST "{n}_")
 #define TCP_RESET "REJECT --reject-with tcp-reset"
+/* Without a reader the packet goes on to the next table, as if accepted. */
+#define NFQUEUE "NFQUEUE --queue-num {queue} --queue-bypass"
+
+/* sallyport bypass: before anything else in a chain */
+#define BYPASS(table, when, chain) \
+	{ table, when, chain, PORT_IN(SET_OFF), "RETURN", \
+		"bypass of everybody" }, \
+	{ table, when, chain, IN(SET_BYPASS), "RETURN", "bypass of a line" }, \
+	{ table, when, chain, TO(SET_BYPASSD), "RETURN", \
+		"bypass of a destination" }
 
 static const struct row rows[] = {
 	/* what is delivered to us, whatever the policy of INPUT */
 	{ TABLE_FILTER, ALWAYS, "INPUT", "", "sallyport_in",
 		"let proxied traffic in" },
+	{ TABLE_FILTER, QUEUE, "sallyport_in", "-p tcp -m mark --mark {reset} ",
+		TCP_RESET, "verdict of nfq" },
 	{ TABLE_FILTER, ALWAYS, "sallyport_in", "-m mark --mark {mark} ",
 		"ACCEPT", "packets for our own sockets" },
 
@@ -74,8 +113,11 @@ static const struct row rows[] = {
 	/* port 25 that is forwarded and should not be */
 	{ TABLE_FILTER, ALWAYS, "FORWARD", "-p tcp -m tcp --dport 25 ",
 		"sallyport_fwd", "port 25 that is not captured" },
+	{ TABLE_FILTER, QUEUE, "sallyport_fwd", "-p tcp -m mark --mark {reset} ",
+		TCP_RESET, "verdict of nfq" },
 	{ TABLE_FILTER, ALWAYS, "sallyport_fwd", "{in}" IN(SET_SUB),
 		"sallyport_refuse", "from a subscriber" },
+	BYPASS(TABLE_FILTER, ALWAYS, "sallyport_refuse"),
 	{ TABLE_FILTER, ALWAYS, "sallyport_refuse", IN(SET_ALLOW), "RETURN",
 		"allowlist" },
 	{ TABLE_FILTER, PASS_OWN, "sallyport_refuse", TO(SET_OWN), "RETURN",
@@ -91,12 +133,19 @@ static const struct row rows[] = {
 		TCP_RESET, "class action reset" },
 	{ TABLE_FILTER, ALWAYS, "sallyport_refuse", IN(SET_DROP), "DROP",
 		"class action drop" },
+	{ TABLE_FILTER, OF_RESET, "sallyport_refuse", "-p tcp " OF_CLASS,
+		TCP_RESET, "class action reset, listed destinations" },
+	{ TABLE_FILTER, OF_DROP, "sallyport_refuse", OF_CLASS, "DROP",
+		"class action drop, listed destinations" },
 	{ TABLE_FILTER, CLOSED, "sallyport_refuse", "-p tcp " IN(SET_CARRY)
 		PORT_NOT_IN(SET_LIVE), TCP_RESET,
 		"on_failure closed: relay and submit" },
 	{ TABLE_FILTER, CLOSED, "sallyport_refuse", "-p tcp " IN(SET_BLOCK)
 		PORT_NOT_IN(SET_LIVE), TCP_RESET,
 		"on_failure closed: block" },
+	{ TABLE_FILTER, CLOSED | OF_CARRY | OF_BLOCK, "sallyport_refuse",
+		"-p tcp " OF_CLASS PORT_NOT_IN(SET_LIVE), TCP_RESET,
+		"on_failure closed: listed destinations" },
 
 	/* Divert of our own sockets' packets; never behind the gate. A SYN is
 	 * left to TPROXY, which hands it to the listener when an older
@@ -106,6 +155,8 @@ static const struct row rows[] = {
 		"divert and capture" },
 	{ TABLE_MANGLE, ALWAYS, "sallyport_pre", "-m mark --mark {own} ",
 		"RETURN", "never connections of our own" },
+	{ TABLE_MANGLE, QUEUE, "sallyport_pre", "-m mark --mark {reset} ",
+		"RETURN", "nfq has decided: not captured but reset" },
 	{ TABLE_MANGLE, ALWAYS, "sallyport_pre", "-p tcp -m multiport "
 		"--dports {clients} -m tcp ! " SYN "-m socket --transparent ",
 		"sallyport_divert", "packets of clients to sessions we hold" },
@@ -124,6 +175,7 @@ static const struct row rows[] = {
 		"deliver here" },
 
 	/* who is captured */
+	BYPASS(TABLE_MANGLE, ALWAYS, "sallyport_select"),
 	{ TABLE_MANGLE, ALWAYS, "sallyport_select", NOT_IN(SET_SUB), "RETURN",
 		"not a subscriber" },
 	{ TABLE_MANGLE, ALWAYS, "sallyport_select",
@@ -141,12 +193,18 @@ static const struct row rows[] = {
 		"@sallyport_capture", "allowlist, relay and submit" },
 	{ TABLE_MANGLE, ALWAYS, "sallyport_select", IN(SET_CARRY),
 		"@sallyport_capture", "class action relay or submit" },
+	{ TABLE_MANGLE, OF_CARRY, "sallyport_select", OF_CLASS,
+		"@sallyport_capture",
+		"class action relay or submit, listed destinations" },
 	{ TABLE_MANGLE, PASS_OWN, "sallyport_select", TO(SET_OWN), "RETURN",
 		"own hosts of the provider" },
 	{ TABLE_MANGLE, ALWAYS, "sallyport_select", TO(SET_PASS), "RETURN",
 		"pass_destinations" },
 	{ TABLE_MANGLE, ALWAYS, "sallyport_select", IN(SET_BLOCK),
 		"@sallyport_capture", "class action block" },
+	{ TABLE_MANGLE, OF_BLOCK, "sallyport_select", OF_CLASS,
+		"@sallyport_capture",
+		"class action block, listed destinations" },
 
 	/* the gate */
 	{ TABLE_MANGLE, ALWAYS, "sallyport_capture", "-p tcp -m tcp " SYN
@@ -154,7 +212,8 @@ static const struct row rows[] = {
 		"--tproxy-mark {mark}",
 		"new connections while the gate is open" },
 	{ TABLE_MANGLE, ALWAYS, "sallyport_capture", "-p tcp "
-		PORT_IN(SET_LIVE) PORT_IN(SET_ALL),
+		PORT_IN(SET_LIVE) PORT_IN(SET_ALL) NOT_IN(SET_CALM)
+		NOT_TO(SET_CALMD) PORT_NOT_IN(SET_CALMP),
 		"TPROXY --on-port {port} --on-ip {ip} --tproxy-mark {mark}",
 		"everything once it has been open for the grace time" },
 
@@ -163,6 +222,82 @@ static const struct row rows[] = {
 	{ TABLE_MANGLE, ALWAYS, "sallyport_mss",
 		"-p tcp -m tcp --tcp-flags SYN,RST SYN ",
 		"TCPMSS --clamp-mss-to-pmtu", "clamp as FORWARD would" },
+
+	/* Answers to what a line never sent through us. Only while port 25 is
+	 * captured: otherwise it may well have. In mangle, because accepting
+	 * ends a chain and the operator's filter rules must still be met. */
+	{ TABLE_MANGLE, BACK, "FORWARD", "{out}-p tcp -m tcp --sport 25 "
+		"--tcp-flags FIN,SYN,RST,ACK SYN,ACK " PORT_FROM(SET_LIVE),
+		"sallyport_back", "answers of port 25 that pass us by" },
+	{ TABLE_MANGLE, BACK, "sallyport_back", PORT_FROM(SET_CALMP), "RETURN",
+		"bypass of everybody" },
+	{ TABLE_MANGLE, BACK, "sallyport_back", TO(SET_CALM), "RETURN",
+		"bypass of a line" },
+	{ TABLE_MANGLE, BACK, "sallyport_back", IN(SET_CALMD), "RETURN",
+		"bypass of a destination" },
+	{ TABLE_MANGLE, BACK, "sallyport_back", TO(SET_ALLOW), "RETURN",
+		"allowlist" },
+	{ TABLE_MANGLE, BACK, "sallyport_back", TO(SET_ACARRY), "RETURN",
+		"allowlist, relay and submit" },
+	{ TABLE_MANGLE, BACK, "sallyport_back", IN(SET_NEVER), "RETURN",
+		"special addresses and gateway.never" },
+	{ TABLE_MANGLE, BACK | PASS_OWN, "sallyport_back", IN(SET_OWN),
+		"RETURN", "own hosts of the provider" },
+	{ TABLE_MANGLE, BACK, "sallyport_back", IN(SET_PASS), "RETURN",
+		"pass_destinations" },
+	{ TABLE_MANGLE, BACK | QUEUE, "sallyport_back", BACK_TO(SET_BLOCK),
+		NFQUEUE, "class action block: counted" },
+	{ TABLE_MANGLE, BACK | QUEUE | OF_BLOCK, "sallyport_back",
+		BACK_TO_CLASS PORT_FROM(SET_NFQ), NFQUEUE,
+		"class action block, listed destinations: counted" },
+	{ TABLE_MANGLE, BACK | BACK_DROP, "sallyport_back", TO(SET_BLOCK),
+		"DROP", "class action block: dropped without nfq too" },
+	{ TABLE_MANGLE, BACK | BACK_DROP | OF_BLOCK, "sallyport_back",
+		BACK_TO_CLASS, "DROP",
+		"class action block, listed destinations" },
+
+	/* First packets, seen by nfq while it answers. Behind the operator's
+	 * rules of this chain, which accepting would end. */
+	{ TABLE_RAW, QUEUE, "PREROUTING", "{in}-p tcp -m tcp --dport 25 " SYN
+		PORT_IN(SET_NFQ), "sallyport_first", "first packets" },
+	BYPASS(TABLE_RAW, QUEUE, "sallyport_first"),
+	{ TABLE_RAW, QUEUE, "sallyport_first", NOT_IN(SET_FIRST), "RETURN",
+		"not a line that is counted" },
+	{ TABLE_RAW, QUEUE, "sallyport_first", "-m addrtype --dst-type LOCAL ",
+		"RETURN", "to this gateway itself" },
+	{ TABLE_RAW, QUEUE, "sallyport_first", IN(SET_ALLOW), "RETURN",
+		"allowlist" },
+	{ TABLE_RAW, QUEUE, "sallyport_first", IN(SET_ACARRY), "RETURN",
+		"allowlist, relay and submit" },
+	{ TABLE_RAW, QUEUE | OF_QUIET, "sallyport_first", OF_CLASS, "RETURN",
+		"listed destinations, decided by a set" },
+	{ TABLE_RAW, QUEUE | PASS_OWN, "sallyport_first", TO(SET_OWN),
+		"@sallyport_spare", "own hosts of the provider" },
+	{ TABLE_RAW, QUEUE, "sallyport_first", TO(SET_PASS),
+		"@sallyport_spare", "pass_destinations" },
+	{ TABLE_RAW, QUEUE, "sallyport_first", "", "@sallyport_queue",
+		"everything else" },
+	{ TABLE_RAW, QUEUE, "sallyport_spare", IN(SET_BLOCK), "RETURN",
+		"class action block" },
+	{ TABLE_RAW, QUEUE, "sallyport_spare", IN(SET_RESET), "RETURN",
+		"class action reset" },
+	{ TABLE_RAW, QUEUE, "sallyport_spare", IN(SET_DROP), "RETURN",
+		"class action drop" },
+	{ TABLE_RAW, QUEUE | OF_BLOCK | OF_RESET | OF_DROP, "sallyport_spare",
+		IN(SET_LINE "{n}_"), "RETURN",
+		"class action block, reset or drop" },
+	{ TABLE_RAW, QUEUE, "sallyport_spare", "", "@sallyport_queue",
+		"captured all the same" },
+	{ TABLE_RAW, QUEUE, "sallyport_queue", "", NFQUEUE,
+		"to nfq, unless it is missing or full" },
+
+	/* stolen logins: counted, never touched */
+	{ TABLE_RAW, QUEUE | SUBMISSION, "PREROUTING", "{in}-p tcp -m multiport "
+		"--dports 465,587 -m tcp " SYN PORT_IN(SET_NFQ),
+		"sallyport_login", "first packets to submission" },
+	BYPASS(TABLE_RAW, QUEUE | SUBMISSION, "sallyport_login"),
+	{ TABLE_RAW, QUEUE | SUBMISSION, "sallyport_login", IN(SET_SUB),
+		"@sallyport_queue", "from a subscriber" },
 };
 #define NROWS (sizeof(rows) / sizeof(rows[0]))
 
@@ -211,14 +346,15 @@ struct words {
 	char value[128];
 };
 
-enum { W_MARK, W_OWN, W_4, W_CLIENTS, W_SERVERS, W_ICMP, W_IP, W_PORT, W_IN,
-	NWORDS };
+enum { W_MARK, W_OWN, W_RESET, W_4, W_CLIENTS, W_SERVERS, W_ICMP, W_IP, W_PORT,
+	W_QUEUE, W_IN, W_OUT, W_N, NWORDS };
 
 static void
 words_set(const struct conf *c, uint8_t family, struct words w[NWORDS])
 {
-	static const char *const names[NWORDS] = { "mark", "own", "4",
-		"clients", "servers", "icmp", "ip", "port", "in" };
+	static const char *const names[NWORDS] = { "mark", "own", "reset",
+		"4", "clients", "servers", "icmp", "ip", "port", "queue", "in",
+		"out", "n" };
 	bool v4 = family == AF_INET;
 	const size_t size = sizeof(w[0].value);
 
@@ -227,6 +363,8 @@ words_set(const struct conf *c, uint8_t family, struct words w[NWORDS])
 	snprintf(w[W_MARK].value, size, "0x%x/0x%x", c->mark, c->mark_mask);
 	snprintf(w[W_OWN].value, size, "0x%x/0x%x", c->mark_own,
 		c->mark_mask);
+	snprintf(w[W_RESET].value, size, "0x%x/0x%x", c->mark_reset,
+		c->mark_mask);
 	snprintf(w[W_4].value, size, "%s", v4 ? "4" : "6");
 	snprintf(w[W_CLIENTS].value, size, "%s",
 		c->pop3_wrap ? "25,110" : "25");
@@ -234,7 +372,8 @@ words_set(const struct conf *c, uint8_t family, struct words w[NWORDS])
 	snprintf(w[W_ICMP].value, size, "%s", v4 ? "icmp" : "ipv6-icmp");
 	snprintf(w[W_IP].value, size, "%s", v4 ? "127.0.0.1" : "::1");
 	snprintf(w[W_PORT].value, size, "%u", c->listen_port);
-	w[W_IN].value[0] = '\0';
+	snprintf(w[W_QUEUE].value, size, "%u", c->nfq_queue);
+	w[W_IN].value[0] = w[W_OUT].value[0] = w[W_N].value[0] = '\0';
 }
 
 static void
@@ -279,12 +418,37 @@ rule_text(const struct row *row, const struct words w[NWORDS])
 	return text;
 }
 
-static bool
-applies(const struct conf *c, enum when when)
+static unsigned
+options_of(const struct conf *c)
 {
-	return when == ALWAYS || (when == WRAP && c->pop3_wrap) ||
-		(when == PASS_OWN && c->pass_own) ||
-		(when == CLOSED && c->fail_closed);
+	return (c->pop3_wrap ? WRAP : 0) | (c->pass_own ? PASS_OWN : 0) |
+		(c->fail_closed ? CLOSED : 0) | (c->nfq_queue != 0 ? QUEUE : 0) |
+		(c->nfq_submission ? SUBMISSION : 0) |
+		(c->return_path != RETURN_OFF ? BACK : 0) |
+		(c->return_path == RETURN_DROP ? BACK_DROP : 0);
+}
+
+/* What a listed class is, for the rows that are for such. */
+static unsigned
+kinds_of(const struct class_conf *k)
+{
+	unsigned kind = k->count ? 0 : OF_QUIET;
+
+	if (k->enforce != ENFORCE_LISTED)
+		return 0;
+	switch (k->effective) {
+	case ACTION_BLOCK:
+		return kind | OF_BLOCK;
+	case ACTION_RELAY:
+	case ACTION_SUBMIT:
+		return kind | OF_CARRY;
+	case ACTION_RESET:
+		return kind | OF_RESET;
+	case ACTION_DROP:
+		return kind | OF_DROP;
+	default:
+		return 0;
+	}
 }
 
 static int
@@ -314,34 +478,68 @@ named_before(const struct conf *c, size_t i)
 	return false;
 }
 
+/* A row for packets of an interface comes once for each that is named. */
+static int
+add_each_interface(const struct conf *c, const struct row *row, struct words *w,
+	struct ruleset *r)
+{
+	bool each = strstr(row->match, "{in}") != NULL ||
+		strstr(row->match, "{out}") != NULL;
+
+	if (!each || c->ninterfaces == 0)
+		return rule_add(r, row, w);
+	for (size_t i = 0; i < c->ninterfaces; i++) {
+		if (named_before(c, i))
+			continue;
+		snprintf(w[W_IN].value, sizeof(w[W_IN].value), "-i %s ",
+			c->interfaces[i]);
+		snprintf(w[W_OUT].value, sizeof(w[W_OUT].value), "-o %s ",
+			c->interfaces[i]);
+		if (rule_add(r, row, w) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* A row about listed classes comes once for each that it is for. */
+static int
+add_each_class(const struct conf *c, const struct row *row, struct words *w,
+	struct ruleset *r)
+{
+	if ((row->when & LISTED) == 0)
+		return add_each_interface(c, row, w, r);
+	for (size_t i = 0; i < c->nclasses; i++) {
+		if ((kinds_of(&c->classes[i]) & row->when) == 0)
+			continue;
+		snprintf(w[W_N].value, sizeof(w[W_N].value), "%zu", i);
+		if (rule_add(r, row, w) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 int
 render_table(const struct conf *c, uint8_t family, enum table t,
 	struct ruleset *r)
 {
+	const unsigned have = options_of(c);
 	struct words w[NWORDS];
 
 	r->n = 0;
-	r->rules = calloc(NROWS * (c->ninterfaces + 1), sizeof(*r->rules));
+	r->rules = calloc(NROWS * (c->ninterfaces + c->nclasses + 1),
+		sizeof(*r->rules));
 	if (r->rules == NULL)
 		return -1;
 	words_set(c, family, w);
 	for (size_t i = 0; i < NROWS; i++) {
 		const struct row *row = &rows[i];
-		bool each = strstr(row->match, "{in}") != NULL;
-		size_t n = each && c->ninterfaces > 0 ? c->ninterfaces : 1;
 
-		if (row->table != t || !applies(c, row->when))
+		if (row->table != t ||
+		    (row->when & OPTIONS & ~have) != 0)
 			continue;
-		for (size_t j = 0; j < n; j++) {
-			if (each && named_before(c, j))
-				continue;
-			if (each && c->ninterfaces > 0)
-				snprintf(w[W_IN].value, sizeof(w[W_IN].value),
-					"-i %s ", c->interfaces[j]);
-			if (rule_add(r, row, w) < 0) {
-				ruleset_free(r);
-				return -1;
-			}
+		if (add_each_class(c, row, w, r) < 0) {
+			ruleset_free(r);
+			return -1;
 		}
 	}
 	return 0;

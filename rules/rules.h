@@ -21,9 +21,12 @@
 
 struct conf;
 
-/* bitmap:port sets: captured at all; captured beyond the SYN. */
+/* bitmap:port sets: captured at all; captured beyond the SYN; first packets
+ * queued to nfq. The last holds the far end's port: 25, and with nfq.submission
+ * 465 and 587; refreshed only while nfq answers. */
 #define SET_LIVE "sallyport_live"
 #define SET_ALL "sallyport_all"
+#define SET_NFQ "sallyport_nfq"
 
 /* A port leaves the gate this many seconds after its last refresh. */
 #define GATE_SECONDS 5
@@ -55,6 +58,35 @@ int rules_verify(const struct conf *c, const struct rules_options *o, FILE *out,
 /* Needs no valid configuration of our own; removes what is ours by name. */
 int rules_remove(const struct conf *c, const struct rules_options *o, FILE *out,
 	FILE *err);
+
+/* ---- bypass: traffic that is left alone for a while. Works on the kernel's
+ * sets directly, with or without a daemon or a readable configuration. ---- */
+
+enum bypass_kind { BYPASS_LINE, BYPASS_DESTINATION, BYPASS_ALL };
+
+struct bypass {
+	enum bypass_kind kind;
+	struct prefix prefix;	/* not of BYPASS_ALL */
+	int64_t seconds;	/* left */
+};
+
+/* When a bypass ends only new connections are captured for so long, as after
+ * an opening of the gate (the default of gateway.grace). */
+#define BYPASS_GRACE 120
+/* The most seconds of one: what a set can count, less the grace. */
+#define BYPASS_MAX (2147483 - BYPASS_GRACE)
+
+/* 0, or -1 with the reason on err: no rules, no privilege. Adding what is
+ * there gives it the new time. */
+int bypass_add(const struct bypass *list, size_t n, FILE *err);
+int bypass_end(const struct bypass *list, size_t n, FILE *err);
+
+/* All that hold now; the caller frees *list_r. */
+int bypass_list(struct bypass **list_r, size_t *n_r, FILE *err);
+
+/* Is the first address of p a subscriber's, by the rules that are applied?
+ * 1, 0 or -1. */
+int bypass_is_line(const struct prefix *p, FILE *err);
 
 /* ---- daemon side ---- */
 

@@ -22,8 +22,8 @@
 #define NAMED_MAX 20
 
 /* "add NAME 10.0.0.0/8 timeout 99 nomatch" */
-static int
-entry_parse(const struct line *l, const char *name, struct set_entry *e)
+int
+set_entry_parse(const struct line *l, const char *name, struct set_entry *e)
 {
 	char text[256], *word, *rest = text;
 	const char *why;
@@ -168,7 +168,8 @@ set_compare(const struct set *s, const struct saved_set *saved, int64_t now,
 	n = 0;
 	for (at = saved->entries.p;
 	    at < saved->entries.p + saved->entries.len;)
-		if (line_next(&at, &l) && entry_parse(&l, name, &have[n]) == 0)
+		if (line_next(&at, &l) &&
+		    set_entry_parse(&l, name, &have[n]) == 0)
 			n++;
 	qsort(have, n, sizeof(*have), set_entry_compare);
 	different = entries_compare(s, name, have, n, now, r);

@@ -17,4 +17,9 @@
 size_t set_compare(const struct set *s, const struct saved_set *saved,
 	int64_t now, struct report *r);
 
+/* One line "add NAME PREFIX [timeout N] [nomatch]" of ipset save; until
+ * becomes the seconds left, 0: none. 0, or -1 for any other line. */
+int set_entry_parse(const struct line *l, const char *name,
+	struct set_entry *e);
+
 #endif

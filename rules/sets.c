@@ -42,7 +42,8 @@ enum {
 	KIND_DROP = 1 << 4,
 	KIND_ALLOW = 1 << 5,
 	KIND_ACARRY = 1 << 6,
-	KIND_PLAIN = 1 << 7,	/* pass, never, own, pop3 */
+	KIND_PLAIN = 1 << 7,	/* pass, never, own, pop3, bypass */
+	KIND_FIRST = 1 << 8,
 };
 
 static const struct {
@@ -71,10 +72,27 @@ static const struct {
 		KIND_PLAIN, false, true },
 	{ SET_POP3, "POP3 servers to wrap, kept by the daemon",
 		KIND_PLAIN, false, true },
+	{ SET_FIRST, "lines whose first packets are queued",
+		KIND_FIRST, false, false },
+	{ SET_BYPASS, "bypassed lines", KIND_PLAIN, true, true },
+	{ SET_BYPASSD, "bypassed destinations", KIND_PLAIN, true, true },
+	{ SET_CALM, "lines whose running sessions a bypass has let pass",
+		KIND_PLAIN, true, true },
+	{ SET_CALMD, "the same of destinations", KIND_PLAIN, true, true },
 };
 #define NKINDS (sizeof(kinds) / sizeof(kinds[0]))
 
-_Static_assert(NKINDS * 2 + 2 == SET_COUNT, "two families, two bitmaps");
+static const struct {
+	const char *base;
+	const char *purpose;
+} bitmaps[] = {
+	{ SET_LIVE, "the gate: ports captured while the daemon is well" },
+	{ SET_ALL, "ports captured beyond the first packet" },
+	{ SET_NFQ, "the gate of nfq: ports whose first packets are queued" },
+	{ SET_OFF, "ports bypassed for everybody" },
+	{ SET_CALMP, "ports whose running sessions a bypass has let pass" },
+};
+#define NBITMAPS (sizeof(bitmaps) / sizeof(bitmaps[0]))
 
 const char *
 set_name(char out[SET_NAME_SIZE], const char *base, uint8_t family)
@@ -205,31 +223,38 @@ set_fill(struct set *s, const struct owners *o, unsigned kind)
 	return 0;
 }
 
+/* A class that is enforced towards listed destinations has a set of its own:
+ * see listed_sets(). */
 static unsigned
-class_kinds(enum action effective)
+class_kinds(const struct class_conf *k)
 {
-	switch (effective) {
+	unsigned first = conf_class_counts(k) ? KIND_FIRST : 0;
+
+	if (k->enforce == ENFORCE_LISTED)
+		return KIND_SUB | first;
+	switch (k->effective) {
 	case ACTION_BLOCK:
-		return KIND_SUB | KIND_BLOCK;
+		return KIND_SUB | KIND_BLOCK | first;
 	case ACTION_RELAY:
 	case ACTION_SUBMIT:
-		return KIND_SUB | KIND_CARRY;
+		return KIND_SUB | KIND_CARRY | first;
 	case ACTION_RESET:
-		return KIND_SUB | KIND_RESET;
+		return KIND_SUB | KIND_RESET | first;
 	case ACTION_DROP:
-		return KIND_SUB | KIND_DROP;
+		return KIND_SUB | KIND_DROP | first;
 	case ACTION_PASS:
 	case ACTION_WATCH:
 	case ACTION_COUNT:
 		break;
 	}
-	return KIND_SUB;
+	return KIND_SUB | first;
 }
 
-/* Longer first: the sort keeps the first of two, and a /1 that is configured
+/* only: who is in this class, and nothing else. Longer first: the sort keeps the first of two, and a /1 that is configured
  * must not lose to the half of a /0. */
 static int
-classes_collect(const struct conf *c, struct owners *o)
+classes_collect(const struct conf *c, const struct class_conf *only,
+	struct owners *o)
 {
 	for (int all = 0; all < 2; all++) {
 		for (size_t i = 0; i < c->nclasses; i++) {
@@ -238,7 +263,8 @@ classes_collect(const struct conf *c, struct owners *o)
 			for (size_t j = 0; j < k->nprefixes; j++)
 				if ((k->prefixes[j].len == 0) == (all == 1) &&
 				    owners_add(o, &k->prefixes[j],
-					    class_kinds(k->effective), 0) < 0)
+					    only == NULL ? class_kinds(k) :
+					    k == only ? KIND_PLAIN : 0, 0) < 0)
 					return -1;
 		}
 	}
@@ -385,56 +411,117 @@ owners_collect(const struct conf *c, int64_t now, const char *base,
 		return servers_collect(c, false, o);
 	if (strcmp(base, SET_POP3) == 0)
 		return servers_collect(c, true, o);
+	if (strncmp(base, SET_BYPASS, strlen(SET_BYPASS)) == 0 ||
+	    strncmp(base, SET_CALM, strlen(SET_CALM)) == 0)
+		return 0;
 	if (strcmp(base, SET_PASS) != 0)
-		return classes_collect(c, o);
+		return classes_collect(c, NULL, o);
 	if (plain_collect(c->pass_prefixes, c->npass_prefixes, o) < 0)
 		return -1;
 	owners_sort(o);
 	return 0;
 }
 
-int
-sets_compute(const struct conf *c, int64_t now, struct set sets[SET_COUNT])
+/* Destinations of a class, also in the words of a NAT64 translator. */
+static int
+destinations_collect(const struct class_conf *k, struct owners *o)
 {
-	struct set *s = sets;
+	if (plain_collect(k->destinations, k->ndestinations, o) < 0)
+		return -1;
+	for (size_t i = 0; i < k->ndestinations; i++)
+		if (k->destinations[i].family == AF_INET &&
+		    embedded_add(o, NAT64, &k->destinations[i]) < 0)
+			return -1;
+	owners_sort(o);
+	return 0;
+}
 
-	memset(sets, 0, SET_COUNT * sizeof(*sets));
-	for (size_t k = 0; k < NKINDS; k++) {
-		struct owners o = { 0 };
+/* One set in both families. */
+static int
+sets_add(struct sets *sets, const struct set *like, const struct owners *o,
+	unsigned kind)
+{
+	for (int v6 = 0; v6 < 2; v6++) {
+		struct set *s = &sets->all[sets->n++];
 
-		if (owners_collect(c, now, kinds[k].base, &o) < 0) {
-			free(o.all);
-			goto fail;
-		}
-		for (int v6 = 0; v6 < 2; v6++, s++) {
-			s->base = kinds[k].base;
-			s->purpose = kinds[k].purpose;
-			s->family = v6 ? AF_INET6 : AF_INET;
-			s->timeout = kinds[k].timeout;
-			s->filled_by_daemon = kinds[k].filled_by_daemon;
-			if (set_fill(s, &o, kinds[k].kind) < 0) {
-				free(o.all);
-				goto fail;
-			}
-		}
-		free(o.all);
+		*s = *like;
+		s->family = v6 ? AF_INET6 : AF_INET;
+		if (set_fill(s, o, kind) < 0)
+			return -1;
 	}
-	*s++ = (struct set){ .base = SET_LIVE, .timeout = true,
-		.filled_by_daemon = true,
-		.purpose = "the gate: ports captured while the daemon is well" };
-	*s = (struct set){ .base = SET_ALL, .timeout = true,
-		.filled_by_daemon = true,
-		.purpose = "ports captured beyond the first packet" };
+	return 0;
+}
+
+static int
+listed_sets(const struct conf *c, size_t i, struct sets *sets)
+{
+	struct owners lines = { 0 }, destinations = { 0 };
+	struct set line = { .purpose = "lines of a class with enforce listed" };
+	struct set dst = { .purpose = "and its destinations" };
+	int result = -1;
+
+	snprintf(line.base, sizeof(line.base), SET_LINE "%u_", (unsigned)i);
+	snprintf(dst.base, sizeof(dst.base), SET_DST "%u_", (unsigned)i);
+	if (classes_collect(c, &c->classes[i], &lines) == 0 &&
+	    destinations_collect(&c->classes[i], &destinations) == 0 &&
+	    sets_add(sets, &line, &lines, KIND_PLAIN) == 0)
+		result = sets_add(sets, &dst, &destinations, KIND_PLAIN);
+	free(lines.all);
+	free(destinations.all);
+	return result;
+}
+
+static int
+kind_sets(const struct conf *c, int64_t now, size_t kind, struct sets *sets)
+{
+	struct set like = { .purpose = kinds[kind].purpose,
+		.timeout = kinds[kind].timeout,
+		.filled_by_daemon = kinds[kind].filled_by_daemon };
+	struct owners o = { 0 };
+	int result = -1;
+
+	snprintf(like.base, sizeof(like.base), "%s", kinds[kind].base);
+	if (owners_collect(c, now, kinds[kind].base, &o) == 0)
+		result = sets_add(sets, &like, &o, kinds[kind].kind);
+	free(o.all);
+	return result;
+}
+
+int
+sets_compute(const struct conf *c, int64_t now, struct sets *sets_r)
+{
+	size_t max = NKINDS * 2 + NBITMAPS + c->nclasses * 4;
+
+	sets_r->n = 0;
+	sets_r->all = calloc(max, sizeof(*sets_r->all));
+	if (sets_r->all == NULL)
+		return -1;
+	for (size_t k = 0; k < NKINDS; k++)
+		if (kind_sets(c, now, k, sets_r) < 0)
+			goto fail;
+	for (size_t i = 0; i < c->nclasses; i++)
+		if (c->classes[i].enforce == ENFORCE_LISTED &&
+		    listed_sets(c, i, sets_r) < 0)
+			goto fail;
+	for (size_t b = 0; b < NBITMAPS; b++) {
+		struct set *s = &sets_r->all[sets_r->n++];
+
+		snprintf(s->base, sizeof(s->base), "%s", bitmaps[b].base);
+		s->purpose = bitmaps[b].purpose;
+		s->timeout = s->filled_by_daemon = true;
+	}
 	return 0;
 fail:
-	sets_free(sets);
+	sets_free(sets_r);
 	return -1;
 }
 
 void
-sets_free(struct set sets[SET_COUNT])
+sets_free(struct sets *sets)
 {
-	for (size_t i = 0; i < SET_COUNT; i++)
-		free(sets[i].entries);
-	memset(sets, 0, SET_COUNT * sizeof(*sets));
+	for (size_t i = 0; i < sets->n; i++)
+		free(sets->all[i].entries);
+	free(sets->all);
+	sets->all = NULL;
+	sets->n = 0;
 }

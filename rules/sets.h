@@ -24,6 +24,22 @@
 #define SET_NEVER "sallyport_never"
 #define SET_OWN "sallyport_own"
 #define SET_POP3 "sallyport_pop3"
+#define SET_FIRST "sallyport_first"
+
+/* Of class number N with enforce = "listed": its lines, its destinations. The
+ * number follows. */
+#define SET_LINE "sallyport_line"
+#define SET_DST "sallyport_dst"
+
+/* What `sallyport bypass' fills (bypass.c): lines, destinations, and ports for
+ * everybody. The second of each pair holds the same and GRACE seconds longer:
+ * there only SYNs are captured, so that sessions that ran directly survive. */
+#define SET_BYPASS "sallyport_bypass"
+#define SET_BYPASSD "sallyport_bypassd"
+#define SET_OFF "sallyport_off"
+#define SET_CALM "sallyport_calm"
+#define SET_CALMD "sallyport_calmd"
+#define SET_CALMP "sallyport_calmp"
 
 /* IPSET_MAXNAMELEN, with the NUL. */
 #define SET_NAME_SIZE 32
@@ -38,19 +54,22 @@ struct set_entry {
 	int64_t until;	/* Unix time, 0: for ever */
 };
 
-/* One kernel set. entries of the two bitmaps are always none. */
+/* One kernel set. entries of the bitmaps are always none. */
 struct set {
-	const char *base;	/* SET_... */
+	char base[SET_NAME_SIZE];	/* SET_..., perhaps with a number */
 	const char *purpose;
 	uint8_t family;		/* AF_INET, AF_INET6; 0: bitmap:port */
 	bool timeout;		/* elements may expire */
-	bool filled_by_daemon;	/* entries are a minimum; others are kept */
+	bool filled_by_daemon;	/* or by bypass: entries are a minimum; others
+				 * are kept */
 	struct set_entry *entries;
 	size_t nentries;
 };
 
-/* 11 hash:net sets in two families and two bitmaps. */
-#define SET_COUNT 24
+struct sets {
+	struct set *all;
+	size_t n;
+};
 
 /* Name of a set in the kernel: base + "4", "6" or nothing. Returns out. */
 const char *set_name(char out[SET_NAME_SIZE], const char *base, uint8_t family);
@@ -60,8 +79,8 @@ const char *set_name(char out[SET_NAME_SIZE], const char *base, uint8_t family);
  * and the same each time; entries are sorted by address, shorter prefixes
  * first. 0, or -1 without memory (nothing to free then).
  */
-int sets_compute(const struct conf *c, int64_t now, struct set sets[SET_COUNT]);
-void sets_free(struct set sets[SET_COUNT]);
+int sets_compute(const struct conf *c, int64_t now, struct sets *sets_r);
+void sets_free(struct sets *sets);
 
 /* Sort by family, address, length; for bsearch and for qsort. */
 int set_entry_compare(const void *a, const void *b);

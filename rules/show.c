@@ -19,13 +19,13 @@
 #include "rules/tables.h"
 
 static void
-show_sets(FILE *out, const struct set sets[SET_COUNT], int64_t now)
+show_sets(FILE *out, const struct sets *sets, int64_t now)
 {
 	fputs("# --- ipset restore\n", out);
-	for (size_t i = 0; i < SET_COUNT; i++) {
-		fprintf(out, "# %s\n", sets[i].purpose);
-		render_set_create(out, &sets[i], "");
-		render_set_entries(out, &sets[i], "", now, false);
+	for (size_t i = 0; i < sets->n; i++) {
+		fprintf(out, "# %s\n", sets->all[i].purpose);
+		render_set_create(out, &sets->all[i], "");
+		render_set_entries(out, &sets->all[i], "", now, false);
 	}
 }
 
@@ -43,7 +43,7 @@ show_table(FILE *out, const struct conf *c, int family, enum table t)
 }
 
 static int
-show_text(const struct conf *c, const struct set sets[SET_COUNT], int64_t now,
+show_text(const struct conf *c, const struct sets *sets, int64_t now,
 	FILE *out)
 {
 	fputs("# --- packets with our mark are delivered here\n", out);
@@ -100,14 +100,14 @@ json_table(json_t *list, const struct conf *c, int family, enum table t)
 }
 
 static int
-show_json(const struct conf *c, const struct set sets[SET_COUNT], int64_t now,
+show_json(const struct conf *c, const struct sets *sets, int64_t now,
 	FILE *out)
 {
 	json_t *rules = json_array(), *list = json_array(), *all;
 	int result = 0;
 
-	for (size_t i = 0; i < SET_COUNT; i++)
-		json_array_append_new(list, json_set(&sets[i], now));
+	for (size_t i = 0; i < sets->n; i++)
+		json_array_append_new(list, json_set(&sets->all[i], now));
 	for (int t = 0; t < TABLE_COUNT; t++)
 		for (int f = 0; f < FAMILIES; f++)
 			result |= json_table(rules, c, f, (enum table)t);
@@ -126,14 +126,14 @@ show_json(const struct conf *c, const struct set sets[SET_COUNT], int64_t now,
 int
 rules_show(const struct conf *c, const struct rules_options *o, FILE *out)
 {
-	struct set sets[SET_COUNT];
+	struct sets sets;
 	int64_t now = time(NULL);
 	int result;
 
-	if (sets_compute(c, now, sets) < 0)
+	if (sets_compute(c, now, &sets) < 0)
 		return 1;
-	result = o->json ? show_json(c, sets, now, out) :
-		show_text(c, sets, now, out);
-	sets_free(sets);
+	result = o->json ? show_json(c, &sets, now, out) :
+		show_text(c, &sets, now, out);
+	sets_free(&sets);
 	return result < 0 || fflush(out) != 0 ? 1 : 0;
 }

@@ -25,29 +25,29 @@
 static void
 sets_verify(const struct conf *c, const struct snap *snap, struct report *r)
 {
-	struct set sets[SET_COUNT];
+	struct sets sets;
 	int64_t now = time(NULL);
 	char name[SET_NAME_SIZE];
 
-	if (sets_compute(c, now, sets) < 0) {
+	if (sets_compute(c, now, &sets) < 0) {
 		report_add(r, "error", "out of memory");
 		return;
 	}
-	for (size_t i = 0; i < SET_COUNT; i++)
-		if (sets[i].family != AF_INET6 || snap->families > 1)
-			set_compare(&sets[i], snap_set(snap, set_name(name,
-				sets[i].base, sets[i].family)), now, r);
+	for (size_t i = 0; i < sets.n; i++)
+		if (sets.all[i].family != AF_INET6 || snap->families > 1)
+			set_compare(&sets.all[i], snap_set(snap, set_name(name,
+				sets.all[i].base, sets.all[i].family)), now, r);
 	for (size_t j = 0; j < snap->nsets; j++) {
 		const struct line *l = &snap->sets[j].name;
 		bool known = false;
 
-		for (size_t i = 0; i < SET_COUNT && !known; i++)
-			known = line_is(l, set_name(name, sets[i].base,
-				sets[i].family));
+		for (size_t i = 0; i < sets.n && !known; i++)
+			known = line_is(l, set_name(name, sets.all[i].base,
+				sets.all[i].family));
 		if (!known)
 			report_add(r, "extra", "set %.*s", (int)l->len, l->p);
 	}
-	sets_free(sets);
+	sets_free(&sets);
 }
 
 static void
@@ -96,7 +96,7 @@ notes_table(const char *saved, enum table t, const char *where,
 {
 	struct saved_rule s;
 	struct line l, chain = { "", 0 };
-	bool foreign_before = false;
+	bool foreign_before = false, ours_before = false, queues = false;
 
 	while (line_next(&saved, &l)) {
 		if (line_begins(&l, ":FORWARD DROP"))
@@ -106,9 +106,17 @@ notes_table(const char *saved, enum table t, const char *where,
 			continue;
 		if (s.chain.len != chain.len ||
 		    memcmp(s.chain.p, chain.p, chain.len) != 0)
-			foreign_before = false;
+			foreign_before = ours_before = false;
 		chain = s.chain;
-		if (s.to_ours && foreign_before)
+		queues = (t == TABLE_RAW && line_is(&chain, "PREROUTING")) ||
+			(t == TABLE_MANGLE && line_is(&chain, "FORWARD"));
+		/* our queue accepts, and accepting ends the chain */
+		if (queues && ours_before && !s.to_ours)
+			report_add(r, "note", "%s: queued first packets do not "
+				"meet a rule behind ours: %.*s", where,
+				(int)l.len, l.p);
+		ours_before |= s.to_ours;
+		if (s.to_ours && foreign_before && !queues)
 			report_add(r, "note", "%s: foreign rules stand in "
 				"front of our jump in %.*s", where,
 				(int)chain.len, chain.p);

@@ -17,6 +17,11 @@ int cmd_rules_apply(int argc, char **argv, const char *config, bool json);
 int cmd_rules_verify(int argc, char **argv, const char *config, bool json);
 int cmd_rules_remove(int argc, char **argv, const char *config, bool json);
 
+/* cmd_bypass.c */
+int cmd_bypass(int argc, char **argv, const char *config, bool json);
+int cmd_bypass_list(int argc, char **argv, const char *config, bool json);
+int cmd_bypass_end(int argc, char **argv, const char *config, bool json);
+
 /* cmd_check.c: "--defaults" and "--man" may follow */
 int cmd_check(int argc, char **argv, const char *config, bool json);
 

@@ -22,8 +22,11 @@ _sallyport() {
 		esac
 	done
 	case $words in
-	'') words='check rules status reload healthy -c --json --help --version' ;;
+	'') words='check rules bypass status reload healthy -c --json --help --version' ;;
 	' rules') words='show apply verify remove --json --help' ;;
+	' bypass') words='all list end --for --line --destination --json --help' ;;
+	' bypass end') words='all --line --destination --json --help' ;;
+	' bypass '*) words='--for --line --destination --json --help' ;;
 	' check') words='--defaults --json --help' ;;
 	*) words='--json --help' ;;
 	esac

@@ -57,6 +57,19 @@ static const struct command commands[] = {
 		"Finds it by name, needs no configuration, and also cleans up "
 		"after an\napply that was interrupted. Says nothing when there "
 		"is nothing.\n" },
+	{ "bypass list", "", cmd_bypass_list,
+		"show what is bypassed, and for how long",
+		"Asks the kernel; needs root.\n" },
+	{ "bypass end", "all|ADDR|PREFIX|NAME", cmd_bypass_end,
+		"end a bypass before its time",
+		"Exit status 1 when there is no such bypass.\n" },
+	{ "bypass", "all|ADDR|PREFIX|NAME --for TIME [--line|--destination]",
+		cmd_bypass, "leave lines or destinations alone for a while",
+		"TIME is a number with s, m, h or d. An address inside of the "
+		"subscribers'\nprefixes is a line, any other, or the name of "
+		"a server, a destination;\n--line and --destination say so. "
+		"Changes the kernel's sets at once, with or\nwithout a "
+		"daemon; needs root. Sessions that the daemon holds go on.\n" },
 	{ "status", "", cmd_status, "what the running daemon is doing",
 		"Asks the daemon on its control socket. Exit status 3 when it "
 		"does not\nanswer.\n" },

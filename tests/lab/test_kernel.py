@@ -8,8 +8,10 @@ the namespace it belongs to.
 
 import contextlib
 import ctypes
+import json
 import os
 import socket
+import struct
 import threading
 import time
 
@@ -33,6 +35,11 @@ LINE = {
     "allowed": ("198.18.1.99", "2001:db8:1:9900::1"),
     "acarry": ("198.18.1.97", "2001:db8:1:9700::1"),
     "nobody": ("198.19.0.1", "2001:db8:99::1"),
+    "lblock": ("198.18.6.1", "2001:db8:6::1"),      # enforce = "listed"
+    "lcarry": ("198.18.7.1", "2001:db8:7::1"),
+    "lreset": ("198.18.8.1", "2001:db8:8::1"),
+    "ldrop": ("198.18.9.1", "2001:db8:9::1"),
+    "creset": ("198.18.10.1", "2001:db8:10::1"),    # queued first
 }
 HOST = {
     "mx": ("203.0.113.25", "2001:db8:f::25"),
@@ -40,6 +47,7 @@ HOST = {
     "pass": ("203.0.113.129", "2001:db8:f:1::1"),
     "never": ("203.0.113.66", "2001:db8:f::66"),
     "private": ("10.9.9.9", "fd00:9::9"),
+    "listed": ("203.0.113.44", "2001:db8:f:44::1"),
 }
 CONFIG = """
 gateway = {{ name = "gw1.isp.example"; on_failure = "{failure}";
@@ -56,8 +64,19 @@ subscribers = (
   {{ class = "d"; prefixes = ( "198.18.4.0/24", "2001:db8:4::/48" );
     port25 = "drop"; enforce = "all"; }},
   {{ class = "w"; prefixes = ( "198.18.5.0/24", "2001:db8:5::/48" );
-    port25 = "block"; }}
+    port25 = "block"; }},
+  {{ class = "lb"; prefixes = ( "198.18.6.0/24", "2001:db8:6::/48" );
+    port25 = "block"; enforce = "listed"; destinations_file = "listed"; }},
+  {{ class = "lc"; prefixes = ( "198.18.7.0/24", "2001:db8:7::/48" );
+    port25 = "relay"; enforce = "listed"; destinations_file = "listed"; }},
+  {{ class = "lr"; prefixes = ( "198.18.8.0/24", "2001:db8:8::/48" );
+    port25 = "reset"; enforce = "listed"; destinations_file = "listed"; }},
+  {{ class = "ld"; prefixes = ( "198.18.9.0/24", "2001:db8:9::/48" );
+    port25 = "drop"; enforce = "listed"; destinations_file = "listed"; }},
+  {{ class = "cr"; prefixes = ( "198.18.10.0/24", "2001:db8:10::/48" );
+    port25 = "reset"; enforce = "all"; count = true; }}
 );
+nfq = {{ submission = true; return_path = "{back}"; }};
 allow = {{ file = "{allow}"; }};
 pass_destinations = ( "own", "203.0.113.128/25", "2001:db8:f:1::/64" );
 servers = ( {{ name = "mail.isp.example"; submission = "tls:465";
@@ -230,16 +249,26 @@ class Kernel:
     def __init__(self, directory):
         self.allow = directory / "allow.list"
         self.allow.write_text(ALLOW)
+        (directory / "listed").write_text("203.0.113.44\n"
+                                          "2001:db8:f:44::/64 # a carrier\n")
         self.config = directory / "kernel.conf"
         self.configure()
 
-    def configure(self, failure="open"):
-        self.config.write_text(CONFIG.format(allow=self.allow,
+    def configure(self, failure="open", back="off"):
+        self.config.write_text(CONFIG.format(allow=self.allow, back=back,
                                              failure=failure))
 
-    def rules(self, verb):
+    def command(self, *words):
         return proc.run(GATEWAY, [daemon.BUILD / "sallyport", "-c", self.config,
-                                  "rules", verb])
+                                  *words])
+
+    def rules(self, verb):
+        return self.command("rules", verb)
+
+    def bypass(self, *words):
+        result = self.command("bypass", *words)
+        assert result.ok, result.out
+        return result.out
 
     def apply(self, **options):
         self.configure(**options)
@@ -259,13 +288,20 @@ class Kernel:
     def shut(self):
         self.open()
 
+    def nfq(self, *ports, seconds=600):
+        """What the daemon does while nfq answers."""
+        proc.need(GATEWAY, ["ipset", "flush", "sallyport_nfq"])
+        for port in ports:
+            proc.need(GATEWAY, ["ipset", "add", "sallyport_nfq", str(port),
+                                "timeout", str(seconds)])
+
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory):
     raise_network()
     speakers = []
     for v in (0, 1):
-        for port in (25, 80, 110):
+        for port in (25, 80, 110, 587):
             speakers.append(Speaker("server", INTERNET, v, "::" if v else
                                     "0.0.0.0", port))
         speakers.append(Speaker("proxy", GATEWAY, v, "::1" if v else
@@ -281,7 +317,92 @@ def machine(tmp_path_factory):
 def kernel(machine):
     machine.apply()
     machine.shut()
+    machine.nfq()
     yield machine
+    for name in ("off", "calmp", "bypass4", "bypass6", "bypassd4",
+                 "bypassd6", "calm4", "calm6", "calmd4", "calmd6"):
+        proc.need(GATEWAY, ["ipset", "flush", "sallyport_" + name])
+
+
+class Reader:
+    """A reader of the queue that counts what is queued and answers each packet
+    in the way it was told, or never."""
+
+    VERDICT = {"accept": (1, None), "reset": (1, 0x2700), "drop": (0, None)}
+
+    def __init__(self, verdict):
+        self.verdict, self.seen, self.done = verdict, [], False
+        with inside(GATEWAY):
+            self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
+        self.socket.bind((0, 0))
+        self.socket.settimeout(5)
+        self.ask(2, attribute(1, struct.pack(">BxH", 1, 0)))
+        self.ask(2, attribute(2, struct.pack(">IB", 200, 2)))
+        self.socket.settimeout(0.1)
+        self.thread = threading.Thread(target=self.read, daemon=True)
+        self.thread.start()
+
+    def message(self, kind, body, flags):
+        head = struct.pack("=IHHII", 20 + len(body), 0x300 | kind, flags, 1, 0)
+        return head + struct.pack(">BBH", 0, 0, 2525) + body
+
+    def ask(self, kind, body):
+        self.socket.send(self.message(kind, body, 5))
+        error = struct.unpack_from("=i", self.socket.recv(65536), 16)[0]
+        if error:
+            raise OSError(-error, os.strerror(-error))
+
+    def read(self):
+        while not self.done:
+            try:
+                data = self.socket.recv(65536)
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+            self.packet(data)
+
+    def packet(self, data):
+        at, end, parts = 20, struct.unpack_from("=I", data)[0], {}
+        while at + 4 <= end:
+            size, kind = struct.unpack_from("=HH", data, at)
+            parts[kind & 0x3fff] = data[at + 4:at + size]
+            at += (size + 3) & ~3
+        if 1 not in parts or 10 not in parts:
+            return
+        self.seen.append(ports(parts[10]))
+        if self.verdict is None:
+            return
+        code, mark = self.VERDICT[self.verdict]
+        body = attribute(2, struct.pack(">I", code) + parts[1][:4])
+        if mark is not None:
+            body += attribute(3, struct.pack(">I", mark))
+        self.socket.send(self.message(1, body, 1))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.done = True
+        self.thread.join()
+        self.socket.close()
+
+
+def attribute(kind, data):
+    return (struct.pack("=HH", 4 + len(data), kind) + data
+            + bytes(-len(data) % 4))
+
+
+def ports(packet):
+    """Source and destination address and port of a TCP packet."""
+    if packet[0] >> 4 == 6:
+        at, family, first, size = 40, socket.AF_INET6, 8, 16
+    else:
+        at, family, first, size = (packet[0] & 15) * 4, socket.AF_INET, 12, 4
+    sport, dport = struct.unpack_from(">HH", packet, at)
+    addresses = [socket.inet_ntop(family, packet[i:i + size])
+                 for i in (first, first + size)]
+    return addresses[0], sport, addresses[1], dport
 
 
 @FAMILIES
@@ -449,6 +570,318 @@ def test_path_mtu_of_the_relays(kernel, v):
                          daemon=True).start()
         assert len(client.read()) == len(data)
     proc.need(GATEWAY, ["ip", "-6" if v else "-4", "route", "flush", "cache"])
+
+
+@FAMILIES
+def test_listed_destinations(kernel, v):
+    kernel.open(25)
+    want = {("lblock", "listed"): "proxy", ("lblock", "mx"): "server",
+            ("lcarry", "listed"): "proxy", ("lcarry", "mx"): "server",
+            ("lreset", "listed"): "reset", ("lreset", "mx"): "server",
+            ("ldrop", "mx"): "server", ("block", "listed"): "proxy",
+            ("watch", "listed"): "server", ("reset", "listed"): "reset"}
+    assert {pair: who(v, *pair) for pair in want} == want
+    assert who(v, "ldrop", "listed", timeout=1) == "nothing"
+    kernel.shut()
+    assert who(v, "lblock", "listed") == "server"
+    kernel.apply(failure="closed")
+    kernel.shut()
+    for line in ("lblock", "lcarry"):
+        assert who(v, line, "listed") == "reset"
+        assert who(v, line, "mx") == "server"
+
+
+# ---- first packets ----
+
+COUNTED = {("block", "mx"): True, ("carry", "mx"): True, ("watch", "mx"): True,
+           ("hole", "own"): True, ("carry", "pass"): True,
+           ("creset", "mx"): True, ("lblock", "mx"): True,
+           ("lblock", "listed"): True, ("lreset", "mx"): True,
+           ("watch", "own"): True,
+           ("block", "own"): False, ("block", "pass"): False,
+           ("allowed", "mx"): False, ("acarry", "mx"): False,
+           ("reset", "mx"): False, ("creset", "own"): False,
+           ("lreset", "listed"): False, ("lblock", "own"): False,
+           ("nobody", "mx"): False}
+
+
+@FAMILIES
+def test_which_first_packets_are_queued(kernel, v):
+    kernel.open(25)
+    kernel.nfq(25)
+    with Reader("accept") as reader:
+        for pair, queued in COUNTED.items():
+            del reader.seen[:]
+            outcome = who(v, *pair)
+            assert bool(reader.seen) == queued, (pair, outcome, reader.seen)
+            if queued:
+                source, _, destination, port = reader.seen[0]
+                assert (source, destination, port) == (
+                    LINE[pair[0]][v], HOST[pair[1]][v], 25)
+                assert len(reader.seen) == 1, "only the SYN"
+        assert who(v, "block", "mx", 80) == "server"
+        del reader.seen[:]
+        assert who(v, "block", "mx", 587) == "server"
+        assert not reader.seen, "587 is not in the gate"
+        kernel.nfq(25, 587)
+        assert who(v, "block", "mx", 587) == "server"
+        assert who(v, "allowed", "mx", 587) == "server"
+        assert who(v, "nobody", "mx", 587) == "server"
+        assert [seen[3] for seen in reader.seen] == [587, 587]
+        assert who(v, "block", "mx") == "proxy"
+
+
+@FAMILIES
+def test_queue_without_reader_lets_pass(kernel, v):
+    kernel.open(25)
+    kernel.nfq(25, 587)
+    want = {("block", "mx"): "proxy", ("watch", "mx"): "server",
+            ("carry", "mx"): "proxy", ("reset", "mx"): "reset",
+            ("creset", "mx"): "reset"}
+    assert {pair: who(v, *pair) for pair in want} == want
+    assert who(v, "block", "mx", 587) == "server"
+
+
+@FAMILIES
+def test_gate_of_nfq(kernel, v):
+    """A reader that is there but says nothing holds no one for long."""
+    with Reader(None) as reader:
+        assert who(v, "watch", "mx", timeout=1) == "server"
+        assert not reader.seen, "queued with the gate shut"
+        kernel.nfq(25, seconds=2)
+        assert who(v, "watch", "mx", timeout=0.5) == "nothing"
+        assert reader.seen
+        began = time.monotonic()
+        proc.wait_until(lambda: who(v, "watch", "mx", timeout=0.5) == "server",
+                        "the gate of nfq to shut", 6)
+        assert time.monotonic() - began < 4
+
+
+@FAMILIES
+@pytest.mark.parametrize("line", ("block", "carry", "watch", "creset"))
+def test_verdict_reset(kernel, v, line):
+    """The mark skips capture; the client sees a reset at once."""
+    kernel.open(25)
+    kernel.nfq(25)
+    with Reader("reset") as reader:
+        began = time.monotonic()
+        assert who(v, line, "mx") == "reset"
+        assert time.monotonic() - began < 0.5
+        assert len(reader.seen) == 1
+    with Reader("drop"):
+        assert who(v, line, "mx", timeout=0.5) == "nothing"
+
+
+@FAMILIES
+@pytest.mark.parametrize("strict", (0, 1, 2))
+def test_verdict_reset_with_source_filter(kernel, v, strict):
+    kernel.nfq(25)
+    proc.need(GATEWAY, ["sysctl", "-q", "-w",
+                        f"net.ipv4.conf.all.rp_filter={strict}",
+                        f"net.ipv4.conf.c0.rp_filter={strict}"])
+    try:
+        with Reader("reset"):
+            assert who(v, "block", "mx") == "reset"
+    finally:
+        proc.need(GATEWAY, ["sysctl", "-q", "-w",
+                            "net.ipv4.conf.all.rp_filter=1",
+                            "net.ipv4.conf.c0.rp_filter=0"])
+
+
+def answer_unasked(v, line, host):
+    """A server's SYN+ACK to a line whose SYN went another way: the line's end
+    is bound here and its SYN kept from us by a rule of this test."""
+    with inside(LINES):
+        raw = socket.socket(socket.AF_INET6 if v else socket.AF_INET,
+                            socket.SOCK_RAW, socket.IPPROTO_TCP)
+    with inside(INTERNET):
+        out = socket.socket(socket.AF_INET6 if v else socket.AF_INET,
+                            socket.SOCK_RAW, socket.IPPROTO_TCP)
+    with raw, out:
+        raw.settimeout(1)
+        out.bind((HOST[host][v], 0))
+        segment = tcp_synack(HOST[host][v], LINE[line][v], v)
+        out.sendto(segment, (LINE[line][v], 0))
+        while True:
+            try:
+                data, _ = raw.recvfrom(4096)
+            except TimeoutError:
+                return "dropped"
+            at = 0 if v else (data[0] & 15) * 4
+            if struct.unpack_from(">HH", data, at) == (25, 41234):
+                return "arrived"
+
+
+def tcp_synack(source, destination, v):
+    family = socket.AF_INET6 if v else socket.AF_INET
+    head = struct.pack(">HHIIBBHHH", 25, 41234, 7, 8, 0x50, 0x12, 1024, 0, 0)
+    ends = (socket.inet_pton(family, source)
+            + socket.inet_pton(family, destination))
+    pseudo = ends + (struct.pack(">II", 20, 6) if v
+                     else struct.pack(">HH", 6, 20)) + head
+    total = sum(struct.unpack(f">{len(pseudo) // 2}H", pseudo))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return head[:16] + struct.pack(">H", ~total & 0xffff) + head[18:]
+
+
+@FAMILIES
+@pytest.mark.parametrize("back", ("off", "count", "drop"))
+def test_return_path(kernel, v, back):
+    kernel.apply(back=back)
+    kernel.open(25)
+    kernel.nfq(25)
+    with Reader("accept") as reader:
+        assert answer_unasked(v, "block", "mx") == "arrived"
+        assert len(reader.seen) == (0 if back == "off" else 1)
+        del reader.seen[:]
+        for pair in (("carry", "mx"), ("allowed", "mx"), ("block", "own"),
+                     ("block", "pass"), ("nobody", "mx"), ("lblock", "mx")):
+            assert answer_unasked(v, *pair) == "arrived", pair
+        # sessions of the relays do not come by here
+        with upstream(v) as client:
+            assert client.echo()
+        assert not reader.seen
+    kernel.nfq()
+    assert answer_unasked(v, "block", "mx") == (
+        "dropped" if back == "drop" else "arrived")
+    assert answer_unasked(v, "lblock", "listed") == (
+        "dropped" if back == "drop" else "arrived")
+    kernel.shut()
+    assert answer_unasked(v, "block", "mx") == "arrived"
+    assert who(v, "block", "mx") == "server"
+
+
+def test_verify_names_rules_that_the_queue_skips(kernel):
+    rule = ["PREROUTING", "-p", "udp", "--dport", "53", "-j", "NOTRACK"]
+    proc.need(GATEWAY, ["iptables", "-t", "raw", "-A"] + rule)
+    try:
+        result = kernel.rules("verify")
+        assert result.ok and "do not meet a rule behind ours" in result.out
+    finally:
+        proc.need(GATEWAY, ["iptables", "-t", "raw", "-D"] + rule)
+
+
+# ---- bypass ----
+
+def captures(v):
+    """Who meets us, of all that could."""
+    want = {("block", "mx"): "proxy", ("carry", "mx"): "proxy",
+            ("acarry", "mx"): "proxy", ("lblock", "listed"): "proxy",
+            ("reset", "mx"): "reset", ("lreset", "listed"): "reset"}
+    return {pair for pair, how in want.items() if who(v, *pair) == how}, \
+        set(want)
+
+
+@FAMILIES
+def test_bypass_all(kernel, v):
+    kernel.open(25, 110)
+    kernel.nfq(25)
+    with Client(v, "block", "mx") as session, Reader("accept") as reader:
+        assert session.banner[0] == "proxy"
+        began = time.monotonic()
+        kernel.bypass("all", "--for", "30m")
+        assert who(v, "block", "mx") == "server"
+        assert time.monotonic() - began < 1
+        del reader.seen[:]
+        assert captures(v)[0] == set()
+        assert who(v, "drop", "mx") == "server"
+        assert who(v, "watch", "own", 110) == "server"
+        assert not reader.seen
+        assert session.echo(), "a session that we hold goes on"
+        assert kernel.rules("verify").ok
+        assert kernel.rules("apply").ok
+        assert who(v, "block", "mx") == "server", "apply keeps a bypass"
+        listed = json.loads(kernel.bypass("list", "--json"))["bypass"]
+        assert [entry["kind"] for entry in listed] == ["all"]
+        assert 1700 < listed[0]["seconds"] <= 1800
+        with Client(v, "block", "mx") as direct:
+            assert direct.banner[0] == "server"
+            assert "all ended" in kernel.bypass("end", "all")
+            assert who(v, "block", "mx") == "proxy"
+            for _ in range(3):
+                assert direct.echo(), "torn by the end of the bypass"
+    assert captures(v)[0] == captures(v)[1]
+    assert kernel.command("bypass", "end", "all").code == 1
+
+
+@FAMILIES
+def test_bypass_all_when_closed(kernel, v):
+    """on_failure = "closed" and a dead daemon: mail flows all the same."""
+    kernel.apply(failure="closed")
+    kernel.shut()
+    assert who(v, "block", "mx") == "reset"
+    kernel.bypass("all", "--for", "1h")
+    for line in ("block", "carry", "acarry", "reset"):
+        assert who(v, line, "mx") == "server"
+
+
+@FAMILIES
+def test_bypass_ends_by_itself(kernel, v):
+    kernel.open(25)
+    kernel.bypass("all", "--for", "1s")
+    proc.wait_until(lambda: who(v, "block", "mx") == "proxy",
+                    "the bypass to end", 4)
+
+
+@FAMILIES
+def test_bypass_line(kernel, v):
+    kernel.open(25)
+    line = LINE["block"][v]
+    assert kernel.bypass(line, "--for", "10m").startswith("line ")
+    assert who(v, "block", "mx") == "server"
+    assert who(v, "carry", "mx") == "proxy"
+    kernel.bypass(LINE["reset"][v], "--for", "10m")
+    assert who(v, "reset", "mx") == "server"
+    assert len(kernel.bypass("list").splitlines()) == 2
+    with Client(v, "block", "mx") as direct:
+        kernel.bypass("end", line)
+        assert who(v, "block", "mx") == "proxy"
+        assert direct.echo(), "torn by the end of the bypass"
+    # an IPv6 address stands for its line
+    assert ("/56 " in kernel.bypass(line, "--for", "1m")) == bool(v)
+    prefix = ("198.18.1.0/24", "2001:db8:1::/48")[v]
+    kernel.bypass("end", line)
+    kernel.bypass(prefix, "--for", "1m")
+    assert who(v, "hole", "mx") == "server"
+    assert who(v, "carry", "mx") == "proxy"
+
+
+@FAMILIES
+def test_bypass_destination(kernel, v):
+    kernel.open(25)
+    kernel.bypass(HOST["mx"][v], "--for", "10m")
+    assert captures(v)[0] == {("lblock", "listed"), ("lreset", "listed")}
+    assert who(v, "drop", "mx") == "server"
+    assert kernel.bypass("list").startswith("destination " + HOST["mx"][v])
+    kernel.bypass("end", HOST["mx"][v])
+    assert captures(v)[0] == captures(v)[1]
+    # one line to another: which of the two is meant has to be said
+    kernel.bypass(LINE["watch"][v], "--destination", "--for", "1m")
+    assert kernel.bypass("list").startswith("destination ")
+
+
+@pytest.mark.parametrize("words", (
+    ("all",), ("--for", "1m"), ("all", "--for"), ("all", "--for", "1"),
+    ("all", "--for", "0s"), ("all", "--for", "40d"), ("all", "--for", "1w"),
+    ("198.18.1.1/24", "--for", "1m"), ("0.0.0.0/0", "--for", "1m"),
+    ("1.2.3", "--for", "1m"), ("all", "more", "--for", "1m"),
+    ("all", "--line", "--for", "1m"), ("end",), ("list", "more"),
+    ("198.18.1.1", "--line", "--destination", "--for", "1m"),
+    ("mx.example", "--line", "--for", "1m")))
+def test_bypass_words(kernel, words):
+    result = kernel.command("bypass", *words)
+    assert result.code == 2, result.out
+    assert kernel.bypass("list") == ""
+
+
+def test_bypass_without_rules(machine):
+    assert machine.rules("remove").ok
+    for words in (("all", "--for", "1m"), ("198.18.1.1", "--for", "1m"),
+                  ("2001:db8:f::25", "--for", "1m"), ("list",),
+                  ("end", "all")):
+        result = machine.command("bypass", *words)
+        assert result.code == 1 and "no rules" in result.out, result.out
 
 
 def state():

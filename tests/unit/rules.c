@@ -105,18 +105,18 @@ static void
 contents(const struct fixture *f, const char *base, uint8_t family,
 	char *out, size_t size)
 {
-	struct set sets[SET_COUNT];
+	struct sets sets;
 	char text[ADDR_STRLEN];
 	size_t used = 0;
 
-	assert_int_equal(sets_compute(&f->c, NOW, sets), 0);
+	assert_int_equal(sets_compute(&f->c, NOW, &sets), 0);
 	out[0] = '\0';
-	for (size_t i = 0; i < SET_COUNT; i++) {
-		if (strcmp(sets[i].base, base) != 0 ||
-		    sets[i].family != family)
+	for (size_t i = 0; i < sets.n; i++) {
+		if (strcmp(sets.all[i].base, base) != 0 ||
+		    sets.all[i].family != family)
 			continue;
-		for (size_t j = 0; j < sets[i].nentries; j++) {
-			const struct set_entry *e = &sets[i].entries[j];
+		for (size_t j = 0; j < sets.all[i].nentries; j++) {
+			const struct set_entry *e = &sets.all[i].entries[j];
 
 			used += (size_t)snprintf(out + used, size - used,
 				"%s%s%s", used > 0 ? " " : "",
@@ -128,7 +128,7 @@ contents(const struct fixture *f, const char *base, uint8_t family,
 					(long long)e->until);
 		}
 	}
-	sets_free(sets);
+	sets_free(&sets);
 }
 
 /* ---- sets ---- */
@@ -284,21 +284,21 @@ same_at_the_edges(const struct set *s, const struct prefix *p)
 static void
 never_is_special(void **state)
 {
-	struct set sets[SET_COUNT];
+	struct sets sets;
 	struct fixture f;
 	size_t tried = 0;
 
 	(void)state;
 	fixture_open(&f);
-	assert_int_equal(sets_compute(&f.c, NOW, sets), 0);
+	assert_int_equal(sets_compute(&f.c, NOW, &sets), 0);
 	srandom(25);
-	for (size_t i = 0; i < SET_COUNT; i++) {
-		struct addr a = { .family = sets[i].family };
+	for (size_t i = 0; i < sets.n; i++) {
+		struct addr a = { .family = sets.all[i].family };
 
-		if (strcmp(sets[i].base, SET_NEVER) != 0)
+		if (strcmp(sets.all[i].base, SET_NEVER) != 0)
 			continue;
-		for (size_t j = 0; j < sets[i].nentries; j++, tried++)
-			same_at_the_edges(&sets[i], &sets[i].entries[j].prefix);
+		for (size_t j = 0; j < sets.all[i].nentries; j++, tried++)
+			same_at_the_edges(&sets.all[i], &sets.all[i].entries[j].prefix);
 		for (int n = 0; n < 20000; n++) {
 			for (int b = 0; b < (a.family == AF_INET ? 4 : 16); b++)
 				a.ip[b] = (uint8_t)(random() >> 7);
@@ -307,10 +307,10 @@ never_is_special(void **state)
 				memcpy(a.ip, n % 4 == 0 ? "\x20\x02" :
 					"\0\x64\xff\x9b\0\0\0\0\0\0\0\0",
 					n % 4 == 0 ? 2 : 12);
-			same_answer(&sets[i], &a);
+			same_answer(&sets.all[i], &a);
 		}
 	}
-	sets_free(sets);
+	sets_free(&sets);
 	assert_true(tried > 30);
 }
 
@@ -320,7 +320,7 @@ never_is_translated(void **state)
 {
 	static const char *const want[] = { "203.0.113.66/32",
 		"64:ff9b::cb00:7142/128", "2002:cb00:7142::/48" };
-	struct set sets[SET_COUNT];
+	struct sets sets;
 	struct fixture f;
 	size_t found = 0;
 
@@ -328,19 +328,19 @@ never_is_translated(void **state)
 	fixture_open(&f);
 	f.never[0] = prefix("203.0.113.66");
 	f.c.nnever = 1;
-	assert_int_equal(sets_compute(&f.c, NOW, sets), 0);
-	for (size_t i = 0; i < SET_COUNT; i++)
-		for (size_t j = 0; strcmp(sets[i].base, SET_NEVER) == 0 &&
-			j < sets[i].nentries; j++)
+	assert_int_equal(sets_compute(&f.c, NOW, &sets), 0);
+	for (size_t i = 0; i < sets.n; i++)
+		for (size_t j = 0; strcmp(sets.all[i].base, SET_NEVER) == 0 &&
+			j < sets.all[i].nentries; j++)
 			for (size_t k = 0; k < 3; k++) {
 				struct prefix p = prefix(want[k]);
 
 				found += prefix_equal(&p,
-					&sets[i].entries[j].prefix) &&
-					!sets[i].entries[j].nomatch;
+					&sets.all[i].entries[j].prefix) &&
+					!sets.all[i].entries[j].nomatch;
 			}
 	assert_int_equal(found, 3);
-	sets_free(sets);
+	sets_free(&sets);
 }
 
 /* ---- rules ---- */
