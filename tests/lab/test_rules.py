@@ -205,6 +205,39 @@ def test_connections_succeed_under_syn_cookies(gate, family):
         net.sysctl("gw", net__ipv4__tcp_syncookies=old)
 
 
+@pytest.mark.parametrize("how", ("healthy", "stopped", "dead"))
+def test_bypass_all_in_a_second(running, world, how):
+    """Whatever the daemon does: mail goes direct, and afterwards not."""
+    running.wait_gate(True)
+    play = scenes.Play(scenes.stopped_daemon_stops_no_mail, world, running, 4)
+    assert not scenes.direct(play)
+    if how == "stopped":
+        running.signal_all(proc.signal.SIGSTOP)
+    elif how == "dead":
+        for pid in reversed(running.pids()):
+            proc.os.kill(pid, 9)
+        running.process.wait()
+    try:
+        assert running.is_open(), "the gate has not shut by itself yet"
+        began = scenes.time.monotonic()
+        result = running.cli("bypass", "all", "--for", "10m")
+        assert result.ok, result.out
+        for play.family in (4, 6):
+            assert scenes.direct(play)
+        assert scenes.time.monotonic() - began < 1
+    finally:
+        if how == "stopped":
+            running.signal_all(proc.signal.SIGCONT)
+        elif how == "dead":
+            running.start()
+    running.wait_gate(True)
+    assert scenes.direct(play)
+    result = running.cli("bypass", "end", "all")
+    assert result.ok, result.out
+    assert not scenes.direct(play)
+    running.wait_all()
+
+
 def test_dead_daemon_captures_nothing_more(running, world):
     """kill -9 of everything: within 5 seconds mail goes direct."""
     running.wait_gate(True)

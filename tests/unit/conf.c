@@ -132,7 +132,8 @@ load_good(const char *text)
 	"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
 #define X60 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
 #define MARK_EXPECTS "expected \"VALUE/MASK\" like \"0x2500/0xff00\", VALUE not " \
-	"zero and inside MASK, also after adding MASK's lowest bit"
+	"zero and inside MASK, also after adding once and twice MASK's " \
+	"lowest bit"
 #define TEXT_EXPECTS "expected a list of 1 to 8 texts, each 1 to 400 characters " \
 	"of printable ASCII"
 #define PREFIX_EXPECTS "expected a list of prefixes like ( \"198.18.0.0/16\", " \
@@ -159,11 +160,12 @@ static const struct refusal {
 	  "F/s.conf:2: unknown option pop3.frobnicate; expected one of wrap\n" },
 	{ "unknown group", CLASS "jabberwock = { };\n",
 	  "F/s.conf:2: unknown option jabberwock; expected one of gateway, "
-	  "subscribers, allow, pass_destinations, tls, servers, smtp, pop3, "
-	  "log, control\n" },
+	  "subscribers, allow, pass_destinations, tls, servers, smtp, nfq, "
+	  "pop3, log, control\n" },
 	{ "unknown key in a class", WITH("port25 = \"watch\"; xyzzy = 1;"),
 	  "F/s.conf:1: unknown option subscribers.xyzzy; expected one of class, "
-	  "prefixes, prefixes_file, port25, enforce, line_len6, block\n" },
+	  "prefixes, prefixes_file, port25, enforce, "
+	  "destinations_file, count, line_len6, port_block, block\n" },
 	{ "all errors, not the first",
 	  CLASS "gateway = { workers = -1;\n grace = \"x\"; nat = 3; };\n",
 	  "F/s.conf:3: gateway.nat = 3; expected true or false\n"
@@ -259,6 +261,10 @@ static const struct refusal {
 	  CLASS "gateway = { mark = \"0xff000000/0xff000000\"; };\n",
 	  "F/s.conf:2: gateway.mark = \"0xff000000/0xff000000\": does not fit; "
 	  MARK_EXPECTS "\n" },
+	{ "no room for the third mark",
+	  CLASS "gateway = { mark = \"0xfe00/0xff00\"; };\n",
+	  "F/s.conf:2: gateway.mark = \"0xfe00/0xff00\": does not fit; "
+	  MARK_EXPECTS "\n" },
 	{ "mark zero", CLASS "gateway = { mark = \"0/0xff\"; };\n",
 	  "F/s.conf:2: gateway.mark = \"0/0xff\": does not fit; "
 	  MARK_EXPECTS "\n" },
@@ -340,6 +346,37 @@ static const struct refusal {
 	  WITH("port25 = \"relay\"; enforce = \"watch\";"),
 	  "F/s.conf:1: enforce = \"watch\" has no effect on port25 = \"relay\"; "
 	  "expected port25 = \"watch\", or no enforce\n" },
+	{ "listed without a file",
+	  WITH("port25 = \"block\"; enforce = \"listed\";"),
+	  "F/s.conf:1: enforce = \"listed\" without destinations; expected "
+	  "destinations_file\n" },
+	{ "listed with an empty file", WITH("port25 = \"block\"; enforce = "
+	  "\"listed\";\n destinations_file = \"/dev/null\";"),
+	  "F/s.conf:2: /dev/null cannot be read: not a regular file; expected "
+	  "a readable text file\n"
+	  "F/s.conf:2: /dev/null names no destination; expected at least one "
+	  "prefix\n" },
+	{ "listed watch", WITH("port25 = \"watch\"; enforce = \"listed\"; "
+	  "destinations_file = \"good.txt\";"),
+	  "F/s.conf:1: enforce = \"listed\" has no effect on port25 = "
+	  "\"watch\"; expected another action, or no enforce\n" },
+	{ "counted pass", WITH("port25 = \"pass\"; count = true;"),
+	  "F/s.conf:1: count = true has no effect on port25 = \"pass\"; "
+	  "expected port25 = \"watch\", or no count\n" },
+	{ "port block", WITH("port25 = \"watch\"; port_block = 63;"),
+	  "F/s.conf:1: port_block = 63; expected 0 or a number from 64 to "
+	  "32768\n" },
+	{ "return path without a queue",
+	  CLASS "nfq = { queue = 0; return_path = \"count\"; };\n",
+	  "F/s.conf:2: nfq.return_path = \"count\" with nfq.queue = 0; "
+	  "expected a queue, or \"off\"\n" },
+	{ "submission without a queue",
+	  CLASS "nfq = { queue = 0;\n submission = true; };\n",
+	  "F/s.conf:3: nfq.submission with nfq.queue = 0; expected a queue, or "
+	  "no submission\n" },
+	{ "queue", CLASS "nfq = { queue = 65536; };\n",
+	  "F/s.conf:2: nfq.queue = 65536: out of range; expected a whole number "
+	  "from 0 to 65535\n" },
 	{ "prefix file missing", "subscribers = ( { class = \"a\"; port25 = "
 	  "\"watch\";\n prefixes_file = \"none.txt\"; } );\n",
 	  "F/s.conf:2: F/none.txt cannot be read: No such file or directory; "
@@ -571,11 +608,9 @@ not_yet(void **state)
 	{
 		char *errors;
 
-		assert_null(load(WITH("port25 = \"block\"; enforce = "
-			"\"listed\"; soft = \"4h\";"), &errors));
-		assert_string_equal(errors, "F/s.conf:1: subscribers.enforce = "
-			"\"listed\" is not available in this version; remove "
-			"it, or use \"watch\", \"all\"\n"
+		assert_null(load(WITH("port25 = \"block\"; "
+			"soft = \"4h\";"), &errors));
+		assert_string_equal(errors,
 			"F/s.conf:1: subscribers.soft is not available in this "
 			"version; remove it\n");
 		free(errors);
@@ -617,6 +652,12 @@ defaults(void **state)
 	assert_int_equal(c->mark, 0x2500);
 	assert_int_equal(c->mark_mask, 0xff00);
 	assert_int_equal(c->mark_own, 0x2600);
+	assert_int_equal(c->mark_reset, 0x2700);
+	assert_int_equal(c->nfq_queue, 2525);
+	assert_int_equal(c->nfq_lines, 1000000);
+	assert_int_equal(c->return_path, RETURN_OFF);
+	assert_false(c->nfq_submission);
+	assert_int_equal(c->classes[0].port_block, 0);
 	assert_int_equal(c->table, 2525);
 	assert_int_equal(c->priority, 2525);
 	assert_int_equal(c->listen_port, 2525);
@@ -664,6 +705,8 @@ values(void **state)
 		"pass_destinations = ( \"203.0.113.0/24\" );\n"
 		"tls = { trust = \"ca.pem\"; min_server = \"1.3\"; };\n"
 		"smtp = { max_per_line = 5; };\n"
+		"nfq = { queue = 7; lines = 5000; return_path = \"drop\"; "
+		"submission = true; };\n"
 		"log = { target = \"stderr\"; };\n"
 		"control = { socket = \"/run/x\"; };\n");
 	char text[ADDR_STRLEN];
@@ -682,6 +725,11 @@ values(void **state)
 	assert_true(c->fail_closed);
 	assert_int_equal(c->mark, 0x10);
 	assert_int_equal(c->mark_own, 0x20);
+	assert_int_equal(c->mark_reset, 0x30);
+	assert_int_equal(c->nfq_queue, 7);
+	assert_int_equal(c->nfq_lines, 5000);
+	assert_int_equal(c->return_path, RETURN_DROP);
+	assert_true(c->nfq_submission);
 	assert_int_equal(c->nnever, 1);
 	assert_int_equal(c->nservers, 2);
 	assert_string_equal(c->servers[0].name, "mail.example");
@@ -792,6 +840,65 @@ policy(void **state)
 	conf_free(&c);
 }
 
+/* Towards listed destinations, and which first packets are counted. */
+static void
+staged(void **state)
+{
+	static const struct {
+		const char *line, *destination;
+		enum action want;
+	} rows[] = {
+		{ "198.18.0.1", "203.0.113.9", ACTION_RESET },
+		{ "198.18.0.1", "203.0.113.10", ACTION_WATCH },
+		{ "198.18.0.1", "198.51.100.200", ACTION_RESET },
+		{ "2001:db8:1::1", "2001:db8:f::1", ACTION_RESET },
+		{ "2001:db8:1::1", "2001:db8:e::1", ACTION_WATCH },
+		/* through NAT64 it is the same host */
+		{ "2001:db8:1::1", "64:ff9b::cb00:7109", ACTION_RESET },
+		{ "2001:db8:1::1", "64:ff9b::cb00:710a", ACTION_WATCH },
+		{ "198.18.3.99", "203.0.113.9", ACTION_PASS },	/* allowed */
+		{ "198.19.0.1", "203.0.113.9", ACTION_WATCH },
+		{ "198.19.1.1", "203.0.113.10", ACTION_DROP },
+		{ "203.0.113.1", "203.0.113.9", ACTION_PASS },
+	};
+	static const bool counted[] = { true, true, false, true, false };
+	struct conf *c;
+
+	(void)state;
+	write_file("carriers", "203.0.113.9 # one\n\n203.0.113.9\n"
+		"198.51.100.128/25\n2001:db8:f::/48\n");
+	c = load_good("subscribers = ("
+		"{ class = \"a\"; prefixes = ( \"198.18.0.0/16\", "
+		"\"2001:db8:1::/48\" ); port25 = \"reset\"; enforce = "
+		"\"listed\"; destinations_file = \"carriers\"; },"
+		/* the file may stay while nothing is enforced */
+		"{ class = \"b\"; prefixes = ( \"198.19.0.0/24\" ); port25 = "
+		"\"drop\"; destinations_file = \"carriers\"; },"
+		"{ class = \"c\"; prefixes = ( \"198.19.1.0/24\" ); port25 = "
+		"\"drop\"; enforce = \"all\"; },"
+		"{ class = \"d\"; prefixes = ( \"198.19.2.0/24\" ); port25 = "
+		"\"drop\"; enforce = \"all\"; count = true; port_block = 64; },"
+		"{ class = \"e\"; prefixes = ( \"198.19.3.0/24\" ); port25 = "
+		"\"pass\"; } );\n"
+		"allow = { file = \"good.list\"; };\n");
+	assert_int_equal(c->classes[0].ndestinations, 4);
+	assert_int_equal(c->classes[0].effective, ACTION_RESET);
+	assert_int_equal(c->classes[3].port_block, 64);
+	for (size_t i = 0; i < N(rows); i++) {
+		struct addr line, destination;
+
+		assert_int_equal(addr_parse(&line, rows[i].line), 0);
+		assert_int_equal(addr_parse(&destination, rows[i].destination),
+			0);
+		if (conf_policy_to(c, &line, &destination, 0, NULL, NULL) !=
+			rows[i].want)
+			fail_msg("%s to %s", rows[i].line, rows[i].destination);
+	}
+	for (size_t i = 0; i < N(counted); i++)
+		assert_int_equal(conf_class_counts(&c->classes[i]), counted[i]);
+	conf_free(&c);
+}
+
 /* Print to memory. */
 static char *
 printed(const struct conf *c, void (*print)(const struct conf *, FILE *))
@@ -860,6 +967,24 @@ explained(void **state)
 		  "    Packets to port 25 are dropped.\n" },
 		{ WITH("port25 = \"reset\"; enforce = \"all\";"),
 		  "    Port 25 is answered with a TCP reset.\n" },
+		{ WITH("port25 = \"reset\"; enforce = \"listed\"; "
+		       "destinations_file = \"carriers\";"),
+		  "    Towards the 4 destinations of F/carriers only;\n"
+		  "    to others port 25 is forwarded, connections are "
+		  "counted:\n    Port 25 is answered with a TCP reset.\n" },
+		{ WITH("port25 = \"reset\"; enforce = \"all\"; count = true; "
+		       "port_block = 1024;"),
+		  "    Port 25 is answered with a TCP reset.\n"
+		  "    A line is an address and 1024 source ports.\n"
+		  "    Attempts are counted.\n" },
+		{ CLASS "nfq = { lines = 5000; submission = true; return_path "
+		  "= \"drop\"; };\n",
+		  "First packets are counted by line (queue 2525, 5000 lines), "
+		  "to ports 465 and 587 too.\n"
+		  "Answers of port 25 that a blocked line did not ask for are "
+		  "dropped.\n" },
+		{ CLASS "nfq = { queue = 0; };\n",
+		  "First packets are not counted (nfq.queue = 0).\n" },
 		{ WITH("port25 = \"pass\";"),
 		  "    Port 25 is forwarded and not counted.\n" },
 		{ WITH("port25 = \"relay\";") "gateway = { source = "
@@ -880,11 +1005,13 @@ explained(void **state)
 	(void)state;
 	for (size_t i = 0; i < N(rows); i++) {
 		struct conf *c = load_good(rows[i].input);
-		char *text = printed(c, conf_explain);
+		char *text = printed(c, conf_explain), *want;
 
-		if (strstr(text, rows[i].want) == NULL)
-			fail_msg("missing:\n%s\nin:\n%s", rows[i].want, text);
+		want = replace(rows[i].want, "F/", in_dir(""));
+		if (strstr(text, want) == NULL)
+			fail_msg("missing:\n%s\nin:\n%s", want, text);
 		free(text);
+		free(want);
 		conf_free(&c);
 	}
 }
@@ -1019,6 +1146,7 @@ main(void)
 		cmocka_unit_test(values),
 		cmocka_unit_test(class_blocks),
 		cmocka_unit_test(policy),
+		cmocka_unit_test(staged),
 		cmocka_unit_test(round_trip),
 		cmocka_unit_test(explained),
 		cmocka_unit_test(sample),

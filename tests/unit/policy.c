@@ -249,11 +249,47 @@ table(void **state)
 	}
 }
 
+/* enforce = "listed": towards the destinations of the file, nowhere else. */
+static void
+listed(void **state)
+{
+	static const struct {
+		const char *origin;
+		enum treatment treatment;
+		enum reason reason;
+	} want[] = {
+		{ "192.0.2.9:25", TREAT_BLOCK, REASON_POLICY },
+		{ "192.0.2.10:25", TREAT_RELAY, REASON_NONE },
+		{ "192.0.2.130:25", TREAT_RELAY, REASON_NONE },	/* passed */
+	};
+	struct class_conf *k = &classes[ACTION_BLOCK];
+
+	(void)state;
+	k->enforce = ENFORCE_LISTED;
+	k->destination_lpm = lpm_new();
+	add(k->destination_lpm, "192.0.2.9", 0);
+	add(k->destination_lpm, "192.0.2.130", 0);
+	for (size_t i = 0; i < N(want); i++) {
+		struct addr src, origin;
+		struct decision d;
+
+		assert_int_equal(addr_parse(&src, "198.18.3.1"), 0);
+		assert_int_equal(addr_parse(&origin, want[i].origin), 0);
+		policy_decide(&conf, upstream, &src, &origin, NOW, &d);
+		assert_int_equal(d.treatment, want[i].treatment);
+		assert_int_equal(d.reason, want[i].reason);
+		assert_int_equal(d.class_index, ACTION_BLOCK);
+	}
+	lpm_free(&k->destination_lpm);
+	k->enforce = ENFORCE_WATCH;
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(table),
+		cmocka_unit_test(listed),
 	};
 
 	return cmocka_run_group_tests_name("policy", tests, setup, teardown);

@@ -43,6 +43,7 @@ struct fixture {
 	struct prefix prefixes[CLASSES_MAX][PREFIXES_MAX];
 	struct allow_entry allow[PREFIXES_MAX];
 	struct prefix never[PREFIXES_MAX], pass[PREFIXES_MAX];
+	struct prefix destinations[PREFIXES_MAX];
 	struct server_conf servers[1];
 	struct addr own[2];
 	char *interfaces[2];
@@ -66,6 +67,7 @@ fixture_open(struct fixture *f)
 	f->c.mark = 0x2500;
 	f->c.mark_mask = 0xff00;
 	f->c.mark_own = 0x2600;
+	f->c.mark_reset = 0x2700;
 	f->c.table = f->c.priority = f->c.listen_port = 2525;
 	f->c.classes = f->classes;
 	f->c.allow = f->allow;
@@ -82,7 +84,9 @@ add_class(struct fixture *f, enum action effective, const char *prefixes)
 	struct class_conf *k = &f->classes[f->c.nclasses];
 	char text[256], *word, *rest = text;
 
-	k->effective = effective;
+	k->port25 = k->effective = effective;
+	k->enforce = ENFORCE_ALL;
+	k->count = effective != ACTION_PASS && effective < ACTION_RESET;
 	k->prefixes = f->prefixes[f->c.nclasses++];
 	snprintf(text, sizeof(text), "%s", prefixes);
 	while ((word = strsep(&rest, " ")) != NULL)
@@ -154,6 +158,12 @@ nested_classes(void **state)
 			"!2001:db8:1:ff00::/56" },
 		{ SET_DROP, AF_INET6, "2001:db8:1:ff00::/56" },
 		{ SET_CARRY, AF_INET6, "" },
+		{ SET_FIRST, AF_INET, "198.18.0.0/16 198.18.4.0/22 "
+			"198.18.5.0/24 198.18.5.64/26 198.18.5.65/32" },
+		{ SET_FIRST, AF_INET6, "2001:db8:1::/48 "
+			"!2001:db8:1:ff00::/56" },
+		{ SET_BYPASS, AF_INET, "" },
+		{ SET_CALMD, AF_INET6, "" },
 	};
 	struct fixture f;
 	char got[1024];
@@ -167,6 +177,55 @@ nested_classes(void **state)
 	add_class(&f, ACTION_WATCH, "198.18.5.65");
 	add_class(&f, ACTION_RESET, "198.19.0.0/24");
 	add_class(&f, ACTION_DROP, "2001:db8:1:ff00::/56");
+	for (size_t i = 0; i < N(rows); i++) {
+		contents(&f, rows[i].base, rows[i].family, got, sizeof(got));
+		assert_string_equal(got, rows[i].want);
+	}
+}
+
+/* The last class acts towards listed destinations only. */
+static void
+make_listed(struct fixture *f)
+{
+	struct class_conf *k = &f->classes[f->c.nclasses - 1];
+
+	k->enforce = ENFORCE_LISTED;
+	k->destinations = f->destinations;
+	f->destinations[k->ndestinations++] = prefix("203.0.113.0/26");
+	f->destinations[k->ndestinations++] = prefix("2001:db8:f::/48");
+	f->destinations[k->ndestinations++] = prefix("203.0.113.0/26");
+}
+
+static void
+listed_classes(void **state)
+{
+	static const struct {
+		const char *base;
+		uint8_t family;
+		const char *want;
+	} rows[] = {
+		{ SET_LINE "1_", AF_INET, "198.18.4.0/22 !198.18.5.0/24" },
+		{ SET_LINE "1_", AF_INET6, "" },
+		{ SET_DST "1_", AF_INET, "203.0.113.0/26" },
+		{ SET_DST "1_", AF_INET6, "64:ff9b::cb00:7100/122 "
+			"2001:db8:f::/48" },
+		{ SET_RESET, AF_INET, "" },
+		{ SET_BLOCK, AF_INET, "198.18.0.0/16 !198.18.4.0/22 "
+			"198.18.5.0/24" },
+		{ SET_SUB, AF_INET, "198.18.0.0/16 198.18.4.0/22 "
+			"198.18.5.0/24" },
+		/* other destinations are watched, and that is counted */
+		{ SET_FIRST, AF_INET, "198.18.0.0/16 198.18.4.0/22 "
+			"198.18.5.0/24" },
+	};
+	struct fixture f;
+	char got[1024];
+
+	(void)state;
+	fixture_open(&f);
+	add_class(&f, ACTION_BLOCK, "198.18.0.0/16 198.18.5.0/24");
+	add_class(&f, ACTION_RESET, "198.18.4.0/22");
+	make_listed(&f);
 	for (size_t i = 0; i < N(rows); i++) {
 		contents(&f, rows[i].base, rows[i].family, got, sizeof(got));
 		assert_string_equal(got, rows[i].want);
@@ -394,7 +453,57 @@ rules_follow_options(void **state)
 	ruleset_free(&r);
 }
 
-/* Every capture asks the gate; no purpose has a character that is escaped. */
+/* Which rules there are about first packets, and for whom. */
+static void
+rules_of_first_packets(void **state)
+{
+	struct ruleset r;
+	struct fixture f;
+
+	(void)state;
+	fixture_open(&f);
+	f.c.return_path = RETURN_DROP;
+	add_class(&f, ACTION_DROP, "198.18.0.0/16");
+	make_listed(&f);
+	assert_int_equal(render_table(&f.c, AF_INET, TABLE_RAW, &r), 0);
+	assert_int_equal(r.n, 0);
+	ruleset_free(&r);
+	assert_int_equal(render_table(&f.c, AF_INET, TABLE_MANGLE, &r), 0);
+	assert_false(has_rule(&r, "sallyport_pre", "0x2700"));
+	assert_false(has_rule(&r, "sallyport_back", "NFQUEUE"));
+	assert_true(has_rule(&r, "sallyport_back", "DROP"));
+	assert_false(has_rule(&r, "sallyport_select", SET_DST));
+	ruleset_free(&r);
+
+	f.c.nfq_queue = 7;
+	f.c.return_path = RETURN_COUNT;
+	assert_int_equal(render_table(&f.c, AF_INET6, TABLE_RAW, &r), 0);
+	assert_true(has_rule(&r, "sallyport_queue", "--queue-num 7 "
+		"--queue-bypass"));
+	assert_true(has_rule(&r, "sallyport_first", SET_DST "0_6 dst"));
+	assert_false(has_rule(&r, "PREROUTING", "465"));
+	ruleset_free(&r);
+	assert_int_equal(render_table(&f.c, AF_INET, TABLE_MANGLE, &r), 0);
+	assert_true(has_rule(&r, "sallyport_pre", "0x2700/0xff00"));
+	assert_true(has_rule(&r, "sallyport_back", "NFQUEUE"));
+	assert_false(has_rule(&r, "sallyport_back", "DROP"));
+	ruleset_free(&r);
+	assert_int_equal(render_table(&f.c, AF_INET, TABLE_FILTER, &r), 0);
+	assert_true(has_rule(&r, "sallyport_fwd", "0x2700/0xff00"));
+	assert_true(has_rule(&r, "sallyport_in", "0x2700/0xff00"));
+	assert_true(has_rule(&r, "sallyport_refuse", SET_LINE "0_4 src -m set "
+		"--match-set " SET_DST "0_4 dst"));
+	ruleset_free(&r);
+
+	/* counted first: not decided by a set, and submission too */
+	f.classes[0].count = f.c.nfq_submission = true;
+	assert_int_equal(render_table(&f.c, AF_INET, TABLE_RAW, &r), 0);
+	assert_false(has_rule(&r, "sallyport_first", SET_DST));
+	assert_true(has_rule(&r, "PREROUTING", "--dports 465,587 "));
+	ruleset_free(&r);
+}
+
+/* Every capture and queue asks its gate; no purpose has a character that is escaped. */
 static void
 rules_keep_their_form(void **state)
 {
@@ -404,6 +513,9 @@ rules_keep_their_form(void **state)
 	(void)state;
 	fixture_open(&f);
 	f.c.pop3_wrap = f.c.pass_own = f.c.fail_closed = true;
+	f.c.nfq_submission = true;
+	f.c.nfq_queue = 2525;
+	f.c.return_path = RETURN_COUNT;
 	for (int t = 0; t < TABLE_COUNT; t++) {
 		assert_int_equal(render_table(&f.c, AF_INET, (enum table)t,
 			&r), 0);
@@ -417,6 +529,15 @@ rules_keep_their_form(void **state)
 			assert_null(strchr(rule->text, '{'));
 			if (strstr(rule->text, "TPROXY") != NULL)
 				assert_non_null(strstr(rule->text, SET_LIVE));
+			/* raw asks at the jump into the chain */
+			if (t == TABLE_RAW && rule->jump)
+				assert_non_null(strstr(rule->text, SET_NFQ));
+			if (strstr(rule->text, "NFQUEUE") != NULL) {
+				assert_non_null(strstr(rule->text,
+					"--queue-bypass"));
+				assert_true(t == TABLE_RAW ||
+					strstr(rule->text, SET_NFQ) != NULL);
+			}
 		}
 		ruleset_free(&r);
 	}
@@ -550,6 +671,8 @@ fixture_full(struct fixture *f)
 	add_class(f, ACTION_BLOCK, "198.18.0.0/16 2001:db8:1::/48");
 	add_class(f, ACTION_SUBMIT, "198.18.4.0/24 2001:db8:1:100::/56");
 	add_class(f, ACTION_DROP, "198.19.0.0/24");
+	add_class(f, ACTION_RESET, "198.19.1.0/24 2001:db8:7::/48");
+	make_listed(f);
 	add_allow(f, "198.18.3.99", ACTION_PASS, 0);
 	add_allow(f, "2001:db8:1:9900::/56", ACTION_RELAY, (int64_t)1 << 40);
 	f->pass[0] = prefix("203.0.113.128/25");
@@ -598,7 +721,7 @@ kernel_takes_every_combination(void **state)
 	struct fixture f;
 
 	(void)state;
-	for (int bits = 0; bits < 16; bits++) {
+	for (int bits = 0; bits < 128; bits++) {
 		fixture_full(&f);
 		f.c.pop3_wrap = bits & 1;
 		f.c.pass_own = bits & 2;
@@ -606,6 +729,11 @@ kernel_takes_every_combination(void **state)
 		f.interfaces[0] = eth;
 		f.interfaces[1] = ppp;
 		f.c.ninterfaces = bits & 8 ? 2 : 0;
+		f.c.nfq_queue = bits & 16 ? 2525 : 0;
+		f.c.nfq_submission = bits & 16;
+		f.c.return_path = (enum return_path)(bits / 32 % 3);
+		f.classes[3].effective = bits & 64 ? ACTION_BLOCK :
+			ACTION_RESET;
 		need_success(command(rules_apply, &f.c, said, sizeof(said)),
 			said);
 		need_success(command(rules_verify, &f.c, said, sizeof(said)),
@@ -640,6 +768,10 @@ verify_names_the_difference(void **state)
 		{ { "iptables", "-t", "mangle", "-A", "sallyport_divert", "-m",
 			"comment", "--comment", "sallyport: deliver here",
 			"-j", "ACCEPT" }, "extra: IPv4 mangle: 2 times" },
+		{ { "ip6tables", "-t", "raw", "-F", "sallyport_queue" },
+			"missing: IPv6 raw: -A sallyport_queue" },
+		{ { "ipset", "del", "sallyport_dst3_4", "203.0.113.0/26" },
+			"missing: set sallyport_dst3_4: 203.0.113.0/26" },
 		{ { "ip", "-6", "rule", "del", "priority", "2525" },
 			"missing: IPv6: ip rule fwmark 0x2500/0xff00" },
 		{ { "ip", "-4", "route", "flush", "table", "2525" },
@@ -650,6 +782,7 @@ verify_names_the_difference(void **state)
 
 	(void)state;
 	fixture_full(&f);
+	f.c.nfq_queue = 2525;
 	for (size_t i = 0; i < N(rows); i++) {
 		need_success(command(rules_apply, &f.c, said, sizeof(said)),
 			said);
@@ -716,23 +849,89 @@ gate_knows_three_answers(void **state)
 	assert_null(g);
 }
 
+static size_t
+bypasses(struct bypass *first_r)
+{
+	struct bypass *list;
+	size_t n;
+
+	assert_int_equal(bypass_list(&list, &n, stderr), 0);
+	if (n > 0)
+		*first_r = list[0];
+	free(list);
+	return n;
+}
+
+static void
+bypass_is_kept_by_the_kernel(void **state)
+{
+	struct bypass want[] = {
+		{ .kind = BYPASS_LINE, .seconds = BYPASS_MAX },
+		{ .kind = BYPASS_DESTINATION, .seconds = 100 },
+		{ .kind = BYPASS_ALL, .seconds = 100 },
+	};
+	struct bypass got, *list;
+	char said[16384];
+	struct fixture f;
+	FILE *words = fmemopen(said, sizeof(said), "w");
+	size_t n;
+
+	(void)state;
+	assert_non_null(words);
+	want[0].prefix = prefix("198.18.7.0/24");
+	want[1].prefix = prefix("2001:db8:f::25");
+	assert_int_equal(bypass_add(want, N(want), words), -1);
+	assert_int_equal(bypass_list(&list, &n, words), -1);
+	assert_int_equal(bypass_is_line(&want[0].prefix, words), -1);
+	fclose(words);
+	assert_non_null(strstr(said, "no rules are applied"));
+
+	fixture_full(&f);
+	need_success(command(rules_apply, &f.c, said, sizeof(said)), said);
+	assert_int_equal(bypass_is_line(&want[0].prefix, stderr), 1);
+	assert_int_equal(bypass_is_line(&want[1].prefix, stderr), 0);
+	assert_int_equal(bypasses(&got), 0);
+	assert_int_equal(bypass_add(want, N(want), stderr), 0);
+	assert_int_equal(bypass_add(want, N(want), stderr), 0);
+	assert_int_equal(bypasses(&got), 3);
+	assert_int_equal(got.kind, BYPASS_ALL);
+	/* no difference, and none is lost by an apply */
+	need_success(command(rules_verify, &f.c, said, sizeof(said)), said);
+	need_success(command(rules_apply, &f.c, said, sizeof(said)), said);
+	assert_int_equal(bypasses(&got), 3);
+	assert_int_equal(bypass_end(&want[2], 1, stderr), 0);
+	assert_int_equal(bypasses(&got), 2);
+	assert_int_equal(got.kind, BYPASS_LINE);
+	assert_true(prefix_equal(&got.prefix, &want[0].prefix));
+	assert_in_range(got.seconds, BYPASS_MAX - 60, BYPASS_MAX);
+	assert_int_equal(bypass_end(want, N(want), stderr), 0);
+	assert_int_equal(bypasses(&got), 0);
+	/* what ran directly is left alone a little longer */
+	need((const char *[]){ "ipset", "test", "sallyport_calm4",
+		"198.18.7.0/24", NULL });
+	need_success(command(rules_remove, NULL, said, sizeof(said)), said);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nested_classes),
+		cmocka_unit_test(listed_classes),
 		cmocka_unit_test(nested_allow),
 		cmocka_unit_test(everything),
 		cmocka_unit_test(servers_of_the_configuration),
 		cmocka_unit_test(never_is_special),
 		cmocka_unit_test(never_is_translated),
 		cmocka_unit_test(rules_follow_options),
+		cmocka_unit_test(rules_of_first_packets),
 		cmocka_unit_test(rules_keep_their_form),
 		cmocka_unit_test(ports_of_the_relays),
 		cmocka_unit_test(changes),
 		cmocka_unit_test(kernel_takes_every_combination),
 		cmocka_unit_test(verify_names_the_difference),
 		cmocka_unit_test(gate_knows_three_answers),
+		cmocka_unit_test(bypass_is_kept_by_the_kernel),
 	};
 
 	return cmocka_run_group_tests(tests, own_network, NULL);

@@ -226,6 +226,50 @@ table_of_verdicts(void **state)
 		check_row(&rows[i]);
 }
 
+/* enforce = "listed": the action towards listed destinations, elsewhere as in
+ * watch; behind CGN the block of source ports is the line. */
+static void
+listed(void **state)
+{
+	static const struct row want[] = {
+		{ "198.18.5.60:4000", MX, 'S', RETURN_OFF, 0, VERDICT_RESET,
+			ATTEMPT },
+		{ "198.18.5.61:4000", "203.0.113.10:25", 'S', RETURN_OFF, 0,
+			VERDICT_ACCEPT, CONTACT },
+		{ MX, "198.18.3.62:4000", 'A', RETURN_DROP, 0, VERDICT_DROP,
+			BACK },
+		{ "203.0.113.10:25", "198.18.3.63:4000", 'A', RETURN_DROP, 0,
+			VERDICT_ACCEPT, NOTHING },
+	};
+	const enum action both[] = { ACTION_RESET, ACTION_BLOCK };
+	struct judge j = { .conf = &conf, .now = 100, .unix_now = NOW };
+	struct packet p = packet_of("198.18.3.64:4000", MX, 'S', 1);
+	struct line_key k;
+	struct look l;
+
+	(void)state;
+	for (size_t i = 0; i < N(both); i++) {
+		classes[both[i]].enforce = ENFORCE_LISTED;
+		classes[both[i]].destination_lpm = lpm_new();
+		add(classes[both[i]].destination_lpm, "203.0.113.9", 0);
+	}
+	for (size_t i = 0; i < N(want); i++)
+		check_row(&want[i]);
+	table = j.table = table_new(64);
+	assert_non_null(table);
+	classes[ACTION_BLOCK].port_block = 1024;
+	verdict_look(&j, &p, &l);
+	line_key_of(&p.src, 56, 1024, &k);
+	assert_memory_equal(&l.key, &k, sizeof(k));
+	assert_int_equal(l.key.block, 1 + 4000 / 1024);
+	table_free(&table);
+	classes[ACTION_BLOCK].port_block = 0;
+	for (size_t i = 0; i < N(both); i++) {
+		lpm_free(&classes[both[i]].destination_lpm);
+		classes[both[i]].enforce = ENFORCE_WATCH;
+	}
+}
+
 /* A new sequence number or port is a new attempt. */
 static void
 tuples(void **state)
@@ -283,6 +327,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(table_of_verdicts),
+		cmocka_unit_test(listed),
 		cmocka_unit_test(tuples),
 		cmocka_unit_test(full_table),
 	};
