@@ -250,8 +250,9 @@ class_kinds(const struct class_conf *k)
 	return KIND_SUB | first;
 }
 
-/* only: who is in this class, and nothing else. Longer first: the sort keeps the first of two, and a /1 that is configured
- * must not lose to the half of a /0. */
+/* only: who is in this class, and nothing else. Longer first: the sort keeps
+ * the first of two, and a /1 that is configured must not lose to the half of a
+ * /0. */
 static int
 classes_collect(const struct conf *c, const struct class_conf *only,
 	struct owners *o)

@@ -870,7 +870,7 @@ bypass_is_kept_by_the_kernel(void **state)
 		{ .kind = BYPASS_DESTINATION, .seconds = 100 },
 		{ .kind = BYPASS_ALL, .seconds = 100 },
 	};
-	struct bypass got, *list;
+	struct bypass got = { .kind = BYPASS_LINE }, *list;
 	char said[16384];
 	struct fixture f;
 	FILE *words = fmemopen(said, sizeof(said), "w");
