@@ -34,7 +34,7 @@ close_all(const int *fds, int nfds)
 void
 channel_cut(struct child *c)
 {
-	struct queued *q;
+	struct unsent *q;
 
 	while ((q = c->out) != NULL) {
 		c->out = q->next;
@@ -56,7 +56,7 @@ channel_cut(struct child *c)
 static void
 flush_queue(struct child *c)
 {
-	struct queued *q;
+	struct unsent *q;
 
 	while ((q = c->out) != NULL) {
 		int rc = ipc_send(c->fd, &q->msg, sizeof(q->msg), q->fds,
@@ -87,7 +87,7 @@ on_writable(evutil_socket_t fd, short what, void *arg)
 void
 child_send(struct child *c, const struct msg *m, const int *fds, int nfds)
 {
-	struct queued *q;
+	struct unsent *q;
 
 	if (c->fd < 0 || c->condemned) {
 		close_all(fds, nfds);
@@ -186,6 +186,8 @@ message(struct child *c, const struct msg *m)
 	case MSG_DRAINED:
 		return c->leaving ? 0 : -1;
 	default:
+		if (c->slot == SLOT_NFQ)
+			return -1;	/* it has nothing else to say */
 		return c->slot == SLOT_CONTROL ? control_message(c, m) :
 			relay_message(c, m);
 	}

@@ -26,8 +26,10 @@
 #include "lib/ipc.h"
 #include "lib/kv.h"
 #include "lib/log.h"
+#include "nfq/nfq.h"
 #include "proxyd/parent.h"
 #include "proxyd/roles.h"
+#include "zombie/table.h"
 
 /* A process that lived longer than this did not die "in a row". */
 #define QUIET_MS 10000
@@ -39,6 +41,8 @@ name_of(int slot, char out[32])
 {
 	if (slot == SLOT_CONTROL)
 		snprintf(out, 32, "control");
+	else if (slot == SLOT_NFQ)
+		snprintf(out, 32, "nfq");
 	else
 		snprintf(out, 32, "relay %d", slot);
 	return out;
@@ -47,7 +51,8 @@ name_of(int slot, char out[32])
 static struct slot *
 slot_of(struct parent *p, int slot)
 {
-	return slot == SLOT_CONTROL ? &p->control_slot : &p->slot[slot];
+	return slot == SLOT_CONTROL ? &p->control_slot :
+		slot == SLOT_NFQ ? &p->nfq_slot : &p->slot[slot];
 }
 
 struct child *
@@ -111,26 +116,66 @@ close_others(int *keep, int n)
 static void
 forget_parent(struct parent *p, int channel, int slot)
 {
-	int keep[] = { channel, log_fd(), -1, -1 };
+	int keep[6] = { channel, log_fd(), -1, -1, -1, -1 };
 	static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE };
 	sigset_t none;
 
 	event_reinit(p->base);
 	event_base_free(p->base);
 	p->base = NULL;
-	if (slot == SLOT_CONTROL)
+	if (slot == SLOT_CONTROL) {
 		keep[2] = p->control_listener;
-	else {
+	} else if (slot == SLOT_NFQ) {
+		keep[2] = p->queue;
+	} else {
 		keep[2] = p->slot[slot].listener4;
 		keep[3] = p->slot[slot].listener6;
 	}
-	close_others(keep, 4);
+	if (p->table != NULL)	/* a child may give its rights away with it */
+		table_fds_read_only(p->table, &keep[4], &keep[5]);
+	close_others(keep, 6);
 	/* a Ctrl-C reaches the whole group; the parent says when to leave */
 	for (size_t i = 0; i < sizeof(ignored) / sizeof(*ignored); i++)
 		signal(ignored[i], SIG_IGN);
 	signal(SIGCHLD, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int
+run_control(struct parent *p, int channel)
+{
+	const struct control_start s = { .conf = p->conf,
+		.listener = p->control_listener, .parent = channel,
+		.table = p->table, .nfq_counts = p->nfq_counts,
+		.foreground = p->foreground, .started = p->started };
+
+	return control_main(&s);
+}
+
+static int
+run_relay(struct parent *p, int channel, int slot)
+{
+	const struct relay_start s = { .conf = p->conf, .slot = slot,
+		.listener4 = p->slot[slot].listener4,
+		.listener6 = p->slot[slot].listener6, .parent = channel,
+		.adaptive = p->adaptive, .table = p->table,
+		.foreground = p->foreground };
+
+	return relay_main(&s);
+}
+
+static int
+run_nfq(struct parent *p, int channel)
+{
+	const struct nfq_start s = { .conf = p->conf, .table = p->table,
+		.counts = p->nfq_counts, .queue = sockets_queue_conf(p->conf),
+		.queue_fd = p->queue, .parent = channel,
+		.user = p->conf->user_control,
+		.return_path = p->conf->return_path,
+		.foreground = p->foreground };
+
+	return nfq_main(&s);
 }
 
 static void __attribute__((noreturn))
@@ -145,24 +190,14 @@ run_child(struct parent *p, int channel, int slot)
 	/* 15 bytes are kept: "sallyport:r250" fits, "sallyportd: " does not */
 	if (slot == SLOT_CONTROL)
 		snprintf(title, sizeof(title), "sallyport:ctl");
+	else if (slot == SLOT_NFQ)
+		snprintf(title, sizeof(title), "sallyport:nfq");
 	else
 		snprintf(title, sizeof(title), "sallyport:r%d", slot);
 	prctl(PR_SET_NAME, title, 0, 0, 0);
-	if (slot == SLOT_CONTROL) {
-		const struct control_start s = { .conf = p->conf,
-			.listener = p->control_listener, .parent = channel,
-			.foreground = p->foreground, .started = p->started };
-
-		status = control_main(&s);
-	} else {
-		const struct relay_start s = { .conf = p->conf, .slot = slot,
-			.listener4 = p->slot[slot].listener4,
-			.listener6 = p->slot[slot].listener6,
-			.parent = channel, .adaptive = p->adaptive,
-			.foreground = p->foreground };
-
-		status = relay_main(&s);
-	}
+	status = slot == SLOT_CONTROL ? run_control(p, channel) :
+		slot == SLOT_NFQ ? run_nfq(p, channel) :
+		run_relay(p, channel, slot);
 #ifdef SANITIZED
 	exit(status); /* that is when leaks are looked for */
 #endif
@@ -196,6 +231,10 @@ introduce(struct child *c)
 	struct child *control = child_of(p, SLOT_CONTROL);
 
 	child_send_simple(c, MSG_PING, c->pinged, 0);
+	if (c->slot == SLOT_NFQ) {
+		tell_proc(control, SLOT_NFQ, p->nfq_slot.restarts, c->pid);
+		return;
+	}
 	if (c->slot != SLOT_CONTROL) {
 		children_send_own(p, c);
 		if (control != NULL)
@@ -209,8 +248,9 @@ introduce(struct child *c)
 	for (struct child *r = p->children; r != NULL; r = r->next) {
 		if (r->slot == SLOT_CONTROL || r->leaving)
 			continue;
-		connect_relay(r, c);
-		tell_proc(c, r->slot, p->slot[r->slot].restarts, r->pid);
+		if (r->slot != SLOT_NFQ)
+			connect_relay(r, c);
+		tell_proc(c, r->slot, slot_of(p, r->slot)->restarts, r->pid);
 	}
 }
 
@@ -383,6 +423,15 @@ say_restarted(int slot, const struct slot *s, pid_t pid)
 	log_line(LOG_WARNING, line);
 }
 
+static bool
+is_leaving(const struct parent *p, int slot)
+{
+	for (const struct child *c = p->children; c != NULL; c = c->next)
+		if (c->slot == slot && c->leaving)
+			return true;
+	return false;
+}
+
 static void
 restart(struct parent *p, int slot, int64_t now)
 {
@@ -390,12 +439,16 @@ restart(struct parent *p, int slot, int64_t now)
 
 	if (s->start_at == 0 || now < s->start_at)
 		return;
+	if (slot == SLOT_NFQ && is_leaving(p, slot))
+		return;	/* two of them must never read one queue */
 	if (child_start(p, slot) != 0) {
 		s->start_at = now + TICK_MS;
 		return;
 	}
 	s->start_at = 0;
-	say_restarted(slot, s, child_of(p, slot)->pid);
+	if (s->dead_pid != 0)
+		say_restarted(slot, s, child_of(p, slot)->pid);
+	s->dead_pid = 0;
 }
 
 void
@@ -407,6 +460,7 @@ children_restart(struct parent *p)
 		return;
 	/* control first: a new relay finds it there */
 	restart(p, SLOT_CONTROL, now);
+	restart(p, SLOT_NFQ, now);
 	for (unsigned i = 0; i < p->conf->workers; i++)
 		restart(p, (int)i, now);
 }
@@ -451,13 +505,19 @@ children_tick(struct parent *p, bool was_away)
 }
 
 bool
+child_answers(const struct child *c)
+{
+	return c != NULL && !c->condemned && c->ponged == c->pinged;
+}
+
+bool
 children_answer(struct parent *p, int *slot_r)
 {
 	for (unsigned i = 0; i < p->conf->workers; i++) {
 		const struct child *c = child_of(p, (int)i);
 
 		*slot_r = (int)i;
-		if (c == NULL || c->condemned || c->ponged != c->pinged)
+		if (!child_answers(c))
 			return false;
 	}
 	return true;
@@ -499,6 +559,6 @@ void
 children_send_own(struct parent *p, struct child *only)
 {
 	for (struct child *c = p->children; c != NULL; c = c->next)
-		if (c->slot != SLOT_CONTROL && (only == NULL || c == only))
+		if (c->slot < WORKERS_MAX && (only == NULL || c == only))
 			send_own(p, c);
 }

@@ -355,6 +355,9 @@ take_proc(struct control *c, const struct msg *m)
 		c->relay[m->n].restarts = m->m;
 		if (m->n >= c->nrelays)
 			c->nrelays = m->n + 1;
+	} else if (m->n == 253) {
+		c->nfq_pid = m->pid;
+		c->nfq_restarts = m->m;
 	} else if (m->n == 254)
 		c->parent_pid = m->pid;
 	else
@@ -469,6 +472,8 @@ control_main(const struct control_start *s)
 	c.started = s->started;
 	c.parent = s->parent;
 	c.listener = s->listener;
+	c.table = s->table;
+	c.nfq_counts = s->nfq_counts;
 	for (size_t i = 0; i < RELAYS_MAX; i++) {
 		c.relay[i].control = &c;
 		c.relay[i].fd = -1;

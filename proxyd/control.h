@@ -19,6 +19,8 @@
 
 struct event;
 struct event_base;
+struct nfq_counts;
+struct table;
 
 #define RELAYS_MAX 250
 #define CLIENTS_MAX 32
@@ -72,6 +74,10 @@ struct control {
 	struct gate_view gate[4];
 	pid_t parent_pid;
 	unsigned restarts;	/* of control itself */
+	pid_t nfq_pid;
+	unsigned nfq_restarts;
+	struct table *table;	/* NULL: none is kept */
+	const struct nfq_counts *nfq_counts;	/* NULL: no queue is read */
 	uint64_t events;	/* written by this process */
 	struct client *clients;
 	size_t nclients;

@@ -20,7 +20,9 @@
 #include <unistd.h>
 
 #include "lib/log.h"
+#include "nfq/counts.h"
 #include "proxyd/control.h"
+#include "zombie/table.h"
 
 #define CLIENT_SECONDS 5
 #define RELOAD_SECONDS 30
@@ -140,7 +142,44 @@ complaint(const struct control *c)
 	for (size_t i = 0; i < c->conf->workers; i++)
 		if (c->relay[i].pid == 0)
 			return "a relay is not running";
+	if (c->nfq_counts != NULL && c->nfq_pid == 0)
+		return "nfq is not running";
 	return NULL;
+}
+
+/* NULL: no queue is read. */
+static json_t *
+show_nfq(const struct control *c)
+{
+	const struct nfq_counts *n = c->nfq_counts;
+
+	if (n == NULL)
+		return NULL;
+	return json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}",
+		"pid", (int)c->nfq_pid,
+		"restarts", (json_int_t)c->nfq_restarts,
+		"queued", (json_int_t)atomic_load(&n->queued),
+		"accepted", (json_int_t)atomic_load(&n->accepted),
+		"reset", (json_int_t)atomic_load(&n->reset),
+		"dropped", (json_int_t)atomic_load(&n->dropped),
+		"retransmissions", (json_int_t)atomic_load(&n->retransmissions),
+		"unparseable", (json_int_t)atomic_load(&n->unparseable),
+		"overruns", (json_int_t)atomic_load(&n->overruns));
+}
+
+/* NULL: no table is kept. */
+static json_t *
+show_lines(const struct control *c)
+{
+	struct table_stats s;
+
+	if (c->table == NULL)
+		return NULL;
+	table_stats(c->table, &s);
+	return json_pack("{s:I,s:I,s:I,s:I,s:I}",
+		"known", (json_int_t)s.lines, "room", (json_int_t)s.slots,
+		"displaced", (json_int_t)s.displaced,
+		"lost", (json_int_t)s.lost, "octets", (json_int_t)s.octets);
 }
 
 static json_t *
@@ -153,7 +192,7 @@ show_status(const struct control *c)
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	now = (int64_t)ts.tv_sec;
 	return json_pack("{s:b,s:s,s:i,s:I,s:s,s:b,s:s?,s:{s:i,s:I,s:I,s:I},"
-		"s:o,s:o,s:o}",
+		"s:o,s:o,s:o,s:o*,s:o*}",
 		"ok", 1,
 		"version", SALLYPORT_VERSION,
 		"pid", (int)c->parent_pid,
@@ -167,7 +206,9 @@ show_status(const struct control *c)
 		"log_lost", (json_int_t)log_lost(),
 		"relays", show_relays(c),
 		"gate", show_gate(c),
-		"servers", show_servers(c, now));
+		"servers", show_servers(c, now),
+		"nfq", show_nfq(c),
+		"lines", show_lines(c));
 }
 
 /* ---- clients ---- */

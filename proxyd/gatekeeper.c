@@ -31,6 +31,9 @@
 #define FIRST_ANSWERS_MS 5000
 #define RECONCILE_TICKS 10
 
+/* What the rules queue the first packets of, when nfq is there. */
+static const uint16_t queued_ports[] = { 25, 465, 587 };
+
 /* ---- server addresses ---- */
 
 static bool
@@ -411,6 +414,16 @@ obstacle(struct parent *p)
 	return NULL;
 }
 
+/* First packets are queued only while somebody gives verdicts: a stopped nfq
+ * would hold them. */
+static void
+keep_queue_open(struct parent *p)
+{
+	for (size_t i = 0; i < sizeof(queued_ports) / sizeof(*queued_ports);
+		i++)
+		(void)gate_refresh(p->gate, SET_NFQ, queued_ports[i]);
+}
+
 void
 gatekeeper_tick(struct parent *p, bool was_away)
 {
@@ -431,6 +444,8 @@ gatekeeper_tick(struct parent *p, bool was_away)
 		else
 			watch_closing(p, port, why);
 	}
+	if (p->queue >= 0 && child_answers(child_of(p, SLOT_NFQ)))
+		keep_queue_open(p);
 	if (p->ticks % RECONCILE_TICKS == 0 && p->port[0].filled)
 		fill_sets(p);
 }
@@ -438,6 +453,9 @@ gatekeeper_tick(struct parent *p, bool was_away)
 void
 gatekeeper_shut(struct parent *p)
 {
+	for (size_t i = 0; i < sizeof(queued_ports) / sizeof(*queued_ports);
+		i++)
+		(void)gate_shut(p->gate, SET_NFQ, queued_ports[i]);
 	for (size_t i = 0; i < PORTS; i++) {
 		if (!p->port[i].used)
 			continue;

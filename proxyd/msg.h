@@ -30,7 +30,7 @@ enum msg_type {
 	MSG_RELAY,		/* n: slot; one descriptor: stream to that relay */
 	MSG_GATE,		/* n: port; m: 0 shut, 1 SYN only, 2 all, 3 the
 				 * rules are not applied */
-	MSG_PROC,		/* n: slot (255: control, 254 parent); m: restarts;
+	MSG_PROC,		/* n: slot (255 control, 254 parent, 253 nfq); m: restarts;
 				 * pid: process id, 0: not running */
 	/* child -> parent */
 	MSG_PONG,		/* n: the ping's; m: sessions held */

@@ -26,9 +26,11 @@
 #include <unistd.h>
 
 #include "lib/log.h"
+#include "nfq/nfq.h"
 #include "proxyd/parent.h"
 #include "proxyd/roles.h"
 #include "proxyd/sandbox.h"
+#include "zombie/table.h"
 
 #define OWN_TICKS 10
 /* Longer between two ticks than this: we were away, not the children. */
@@ -64,6 +66,10 @@ needs_restart(const struct conf *a, const struct conf *b)
 		return "gateway.mark";
 	if (a->table != b->table)
 		return "gateway.table";
+	if (a->nfq_queue != b->nfq_queue)
+		return "nfq.queue";
+	if (a->nfq_lines != b->nfq_lines)
+		return "nfq.lines";
 	if (a->priority != b->priority)
 		return "gateway.priority";
 	if (differs(a->user_relay, b->user_relay))
@@ -121,6 +127,9 @@ start_children(struct parent *p)
 {
 	int64_t later = parent_now() + TICK_MS;
 
+	/* Its predecessor has to leave first: children_restart() knows. */
+	if (p->queue >= 0)
+		p->nfq_slot.start_at = later - TICK_MS;
 	/* what cannot be forked now is tried again by the tick */
 	p->control_slot.start_at = 0;
 	if (child_start(p, SLOT_CONTROL) != 0)
@@ -130,6 +139,7 @@ start_children(struct parent *p)
 		if (child_start(p, (int)i) != 0)
 			p->slot[i].start_at = later;
 	}
+	children_restart(p);
 }
 
 /* A new generation on the same listeners; the old one finishes what it has. */
@@ -283,6 +293,9 @@ finish(struct parent *p)
 	gatekeeper_close(p);
 	sockets_close(p);
 	adaptive_free(&p->adaptive);
+	if (p->queue >= 0)
+		close(p->queue);
+	table_free(&p->table);
 	free(p->own);
 	p->own = NULL;
 	free_event(&p->ev_tick);
@@ -319,6 +332,25 @@ check_user(const char *option, const char *user)
 	return -1;
 }
 
+/* The table of lines and the queue that feeds it. Without a queue the relays
+ * still write what they see. */
+static int
+open_first_packet(struct parent *p)
+{
+	const struct queue_conf queue = sockets_queue_conf(p->conf);
+
+	p->table = table_new(p->conf->nfq_lines);
+	if (p->table == NULL)
+		return -1;
+	if (p->conf->nfq_queue == 0)
+		return 0;
+	p->nfq_counts = nfq_counts_new();
+	if (p->nfq_counts == NULL)
+		return -1;
+	p->queue = queue_bind(&queue);
+	return p->queue;
+}
+
 /* Everything that may fail. */
 static int
 parent_start(struct parent *p)
@@ -338,7 +370,8 @@ parent_start(struct parent *p)
 		log_error("start: %s", strerror(errno));
 		return -1;
 	}
-	if (sockets_open(p) != 0 || gatekeeper_open(p) != 0)
+	if (sockets_open(p) != 0 || gatekeeper_open(p) != 0 ||
+		open_first_packet(p) < 0)
 		return -1;
 	(void)sockets_own_addresses(p);
 	return sandbox_parent();
@@ -356,7 +389,7 @@ parent_main(struct conf *conf, const char *path, bool foreground)
 	p.path = path;
 	p.foreground = to_stderr;
 	p.started = p.ticked_at = parent_now();
-	p.control_listener = -1;
+	p.control_listener = p.queue = -1;
 	p.probe4.fd = p.probe6.fd = -1;
 	log_open("parent", true);
 	if (parent_start(&p) == 0) {

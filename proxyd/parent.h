@@ -20,16 +20,20 @@
 
 #include "conf/conf.h"
 #include "lib/addr.h"
+#include "nfq/queue.h"
 #include "proxyd/adaptive.h"
 #include "proxyd/msg.h"
 #include "rules/rules.h"
 
 struct event;
 struct event_base;
+struct nfq_counts;
+struct table;
 
 /* Slots of MSG_PROC that are no relay; workers stay below. */
 #define SLOT_CONTROL 255
 #define SLOT_PARENT 254
+#define SLOT_NFQ 253
 #define WORKERS_MAX 250
 
 /* A child that has not answered a ping for this long is killed. */
@@ -37,8 +41,8 @@ struct event_base;
 #define START_MS 10000	/* the same, before its first answer */
 #define TICK_MS 1000
 
-struct queued {			/* a message its child has no room for yet */
-	struct queued *next;
+struct unsent {			/* a message its child has no room for yet */
+	struct unsent *next;
 	struct msg msg;
 	int nfds;
 	int fds[SOCKET_BATCH];
@@ -47,11 +51,11 @@ struct queued {			/* a message its child has no room for yet */
 struct child {
 	struct child *next;
 	struct parent *parent;
-	int slot;		/* relay slot or SLOT_CONTROL */
+	int slot;		/* relay slot, SLOT_CONTROL or SLOT_NFQ */
 	pid_t pid;
 	int fd;			/* channel, -1 once cut */
 	struct event *readable, *writable;
-	struct queued *out, **out_end;
+	struct unsent *out, **out_end;
 	size_t nout;
 	bool leaving;		/* told to drain; not restarted */
 	bool condemned;		/* SIGKILL is on its way */
@@ -107,9 +111,12 @@ struct parent {
 
 	struct child *children;
 	struct slot slot[WORKERS_MAX];	/* conf->workers of them */
-	struct slot control_slot;
+	struct slot control_slot, nfq_slot;
 	int control_listener;
+	int queue;		/* netfilter queue, -1: none is read */
 	struct adaptive *adaptive;
+	struct table *table;
+	struct nfq_counts *nfq_counts;
 
 	int64_t ticked_at;
 	uint32_t sequence;	/* of the last ping */
@@ -147,6 +154,8 @@ void children_tick(struct parent *p, bool was_away);
 void children_retire(struct parent *p, unsigned seconds);
 /* Has every relay answered its last ping? Else *slot_r is one that has not. */
 bool children_answer(struct parent *p, int *slot_r);
+/* Has this one, if there is one? */
+bool child_answers(const struct child *c);
 void children_send_own(struct parent *p, struct child *only);
 /* Descriptors and memory of a child that is gone, or of all, in the parent. */
 void child_free(struct child *c);
@@ -188,6 +197,8 @@ void sockets_close(struct parent *p);
 int sockets_upstream(const struct conf *conf, int family, int fds[SOCKET_BATCH]);
 /* Read the gateway's own addresses again; true when they changed. */
 bool sockets_own_addresses(struct parent *p);
+/* How the netfilter queue is bound and what a reset is marked with. */
+struct queue_conf sockets_queue_conf(const struct conf *conf);
 /* Non-blocking connection to our own listener, -1. */
 int sockets_probe(int family, uint16_t port);
 

@@ -15,6 +15,7 @@
 
 #include "conf/conf.h"
 #include "proxyd/upstream.h"
+#include "zombie/table.h"
 
 /* RFC 1939 */
 #define PORT_POP3 110
@@ -60,18 +61,17 @@ policy_decide(const struct conf *conf, const struct upstream *u,
 {
 	enum action action;
 	struct prefix line;
-	unsigned len = 32;
+	struct line_key key;
 
 	memset(d_r, 0, sizeof(*d_r));
 	d_r->reason = REASON_NONE;
 	d_r->server = upstream_find(u, origin);
 	action = conf_policy_to(conf, src, origin, now, &d_r->class_index,
 		NULL);
-	if (src->family == AF_INET6)
-		len = d_r->class_index == -1 ? CONF_LINE_LEN6 :
-			conf->classes[d_r->class_index].line_len6;
-	prefix_of_addr(&line, src, len);
-	d_r->line.family = src->family;
+	line_key_of(src, d_r->class_index == -1 ? CONF_LINE_LEN6 :
+		conf->classes[d_r->class_index].line_len6, 0, &key);
+	line_key_prefix(&key, &line);
+	d_r->line.family = line.family;
 	memcpy(d_r->line.ip, line.ip, sizeof(line.ip));
 
 	if (upstream_is_own(u, src) || upstream_is_own(u, origin)) {

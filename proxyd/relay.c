@@ -34,6 +34,7 @@
 #include "proxyd/sandbox.h"
 #include "proxyd/session.h"
 #include "proxyd/tls.h"
+#include "zombie/table.h"
 
 /* Connections taken from a listener before others get their turn. */
 #define ACCEPT_BATCH 64
@@ -437,6 +438,7 @@ prepare(struct process *p)
 
 	r->conf = p->start->conf;
 	r->adaptive = p->start->adaptive;
+	r->table = p->start->table;
 	r->slot = p->start->slot;
 	p->control_fd = -1;
 	TAILQ_INIT(&r->sessions);
@@ -505,6 +507,8 @@ relay_main(const struct relay_start *start)
 		log_error("cannot start: out of memory or descriptors");
 		goto out;
 	}
+	if (p->relay.table != NULL && table_drop_rights(p->relay.table) == -1)
+		goto out;
 	if (sandbox_enter(SANDBOX_RELAY, start->conf->user_relay) == -1)
 		goto out;
 	while (!p->done && event_base_loop(p->relay.base, EVLOOP_ONCE) != -1) {

@@ -18,6 +18,7 @@ struct adaptive;
 struct conf;
 struct lines;
 struct session;
+struct table;
 struct tls;
 struct upstream;
 
@@ -33,6 +34,7 @@ struct relay {
 	struct tls *tls;
 	struct adaptive *adaptive;
 	struct lines *lines;
+	struct table *table;	/* of lines; NULL: none is kept */
 	struct scratch *scratch;
 	uint8_t *sink[2];
 	struct session_list sessions;

@@ -13,6 +13,8 @@
 
 struct conf;
 struct adaptive;
+struct nfq_counts;
+struct table;
 
 struct relay_start {
 	const struct conf *conf;
@@ -21,6 +23,7 @@ struct relay_start {
 					 * 6 may be -1 without IPv6 */
 	int parent;			/* SEQPACKET, struct msg */
 	struct adaptive *adaptive;	/* shared by all relays */
+	struct table *table;		/* of lines; NULL: none is kept */
 	bool foreground;		/* log to stderr */
 };
 
@@ -28,6 +31,8 @@ struct control_start {
 	const struct conf *conf;
 	int listener;			/* control socket, listening */
 	int parent;
+	struct table *table;		/* NULL: none is kept */
+	const struct nfq_counts *nfq_counts;	/* NULL: no queue is read */
 	bool foreground;
 	int64_t started;		/* of the daemon, ms of CLOCK_MONOTONIC */
 };

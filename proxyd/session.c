@@ -23,6 +23,7 @@
 #include "conf/conf.h"
 #include "lib/log.h"
 #include "proxyd/adaptive.h"
+#include "proxyd/contact.h"
 #include "proxyd/lines.h"
 #include "proxyd/tls.h"
 
@@ -683,6 +684,9 @@ session_open(struct relay *r, int fd, const struct addr *src,
 	TAILQ_INSERT_TAIL(&r->sessions, s, link);
 	r->counters.sessions_now++;
 	r->counters.sessions_total++;
+	if (origin->port == 25)
+		contact_note(r->table, r->conf, d.class_index, fd, src, origin,
+			r->conf->nfq_queue != 0);
 	choose_machine(s, &d);
 	if (chan_watch(&s->side[CLIENT], fd, r->base, on_event, s) == -1)
 		session_abort(s, REASON_NO_MEMORY);

@@ -77,6 +77,7 @@ listener(int family, uint16_t port)
 		set(fd, SOL_SOCKET, SO_REUSEADDR, 1) == 0 &&
 		set(fd, SOL_SOCKET, SO_REUSEPORT, 1) == 0 &&
 		set(fd, SOL_TCP, TCP_NODELAY, 1) == 0 &&	/* inherited */
+		set(fd, SOL_TCP, TCP_SAVE_SYN, 1) == 0 &&
 		bind(fd, (struct sockaddr *)&ss, len) == 0 &&
 		listen(fd, BACKLOG) == 0)
 		return fd;
@@ -342,4 +343,13 @@ sockets_probe(int family, uint16_t port)
 		return fd;
 	close(fd);
 	return -1;
+}
+
+struct queue_conf
+sockets_queue_conf(const struct conf *conf)
+{
+	const struct queue_conf queue = { .number = conf->nfq_queue,
+		.mark_reset = conf->mark_reset, .mark_mask = conf->mark_mask };
+
+	return queue;
 }

@@ -302,6 +302,28 @@ show_servers(const json_t *status)
 	}
 }
 
+static void
+show_first_packets(const json_t *status)
+{
+	const json_t *nfq = json_object_get(status, "nfq");
+	const json_t *lines = json_object_get(status, "lines");
+
+	if (nfq != NULL)
+		printf("first packets: %lld queued, %lld accepted, %lld reset, "
+			"%lld dropped, %lld retransmissions, %lld overruns\n"
+			"nfq: pid %lld, %lld restarts\n",
+			number_of(nfq, "queued"), number_of(nfq, "accepted"),
+			number_of(nfq, "reset"), number_of(nfq, "dropped"),
+			number_of(nfq, "retransmissions"),
+			number_of(nfq, "overruns"), number_of(nfq, "pid"),
+			number_of(nfq, "restarts"));
+	if (lines != NULL)
+		printf("lines: %lld known, room for %lld, %lld displaced, "
+			"%lld lost\n\n", number_of(lines, "known"),
+			number_of(lines, "room"), number_of(lines, "displaced"),
+			number_of(lines, "lost"));
+}
+
 /* ---- the commands ---- */
 
 int
@@ -320,6 +342,7 @@ cmd_status(int argc, char **argv, const char *config, bool json)
 		show_head(status);
 		show_gate(status);
 		show_relays(status);
+		show_first_packets(status);
 		show_servers(status);
 	}
 	json_decref(status);
