@@ -1,5 +1,6 @@
 """sallyportd in the gateway: start, stop, what it logs, what it holds."""
 
+import json
 import os
 import re
 import shutil
@@ -205,6 +206,13 @@ class Daemon:
         return [pid for pid in self.children()
                 if status(pid).get("Uid", "").split()[:1]
                 == [str(user_id("sallyport-relay"))]]
+
+    def named(self, comm):
+        return [pid for pid in self.children()
+                if status(pid).get("Name", "").strip() == comm]
+
+    def status(self):
+        return json.loads(self.cli("--json", "status").out)
 
     def signal_all(self, number):
         for pid in self.pids():

@@ -38,10 +38,19 @@ def test_relay_sees_an_empty_root(gate):
 
 
 def test_control_has_no_capability_and_its_own_user(gate):
-    control, = [pid for pid in gate.children() if pid not in gate.relays()]
+    control, = gate.named("sallyport:ctl")
     status = daemon.status(control)
     for name in ("CapEff", "CapPrm", "CapBnd"):
         assert int(status[name], 16) == 0, f"{name} {status[name]}"
+    assert set(status["Uid"].split()) == {str(daemon.user_id("sallyport"))}
+    assert status["NoNewPrivs"] == "1"
+
+
+def test_nfq_keeps_the_one_capability_of_its_verdicts(gate):
+    nfq, = gate.named("sallyport:nfq")
+    status = daemon.status(nfq)
+    for name in ("CapEff", "CapPrm", "CapBnd"):
+        assert int(status[name], 16) & ~(1 << 12) == 0, f"{name} {status[name]}"
     assert set(status["Uid"].split()) == {str(daemon.user_id("sallyport"))}
     assert status["NoNewPrivs"] == "1"
 
