@@ -338,7 +338,7 @@ static const struct refusal {
 	  "prefixes of lines\n" },
 	{ "line length", WITH("port25 = \"watch\"; line_len6 = 129;"),
 	  "F/s.conf:1: subscribers.line_len6 = 129: out of range; expected a "
-	  "whole number from 32 to 128\n" },
+	  "whole number from 32 to 64\n" },
 	{ "submit without server", WITH("port25 = \"submit\";"),
 	  "F/s.conf:1: port25 = \"submit\" without a server to submit to; "
 	  "expected an element of servers with submission\n" },
