@@ -82,13 +82,12 @@ def test_queued_connections_are_served_by_the_successor(running):
 def test_control_is_restarted(running):
     running.wait_gate(True)
     since, before = running.here(), running.at_rest()
-    control = [pid for pid in running.children()
-               if pid not in running.relays()]
+    control = running.named("sallyport:ctl")
     assert len(control) == 1
     with greeted("fixed", "mxa", 4) as peer:
         os.kill(control[0], signal.SIGKILL)
         assert peer.ask("NOOP")[0].startswith("250"), peer
-        proc.wait_until(lambda: len(running.children()) == 2
+        proc.wait_until(lambda: len(running.children()) == 3
                         and control[0] not in running.children(),
                         "control's successor")
         assert peer.ask("QUIT")[0].startswith("221"), peer

@@ -14,6 +14,7 @@ from dovecot import PASSWORD
 from peer import Peer
 from test_peers import PLAIN, odd_pop3, odd_submit, pop3, submit
 
+ROLES = 3       # one relay, control, nfq
 
 def narrow_window(conn, size=4096):
     conn.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
@@ -200,7 +201,7 @@ def test_reload_loses_nobody(gate):
     for peer in held:
         assert peer.ask("NOOP")[0].startswith("250"), peer
         assert peer.ask("QUIT")[0].startswith("221"), peer
-    proc.wait_until(lambda: len(gate.children()) == 2, "the old to leave")
+    proc.wait_until(lambda: len(gate.children()) == ROLES, "the old to leave")
 
 
 def test_who_outstays_a_reload_is_told_so(running):
@@ -226,7 +227,7 @@ def test_who_outstays_a_reload_is_told_so(running):
             assert new.line().startswith("+OK"), new
         for peer in held:
             peer.close()
-        proc.wait_until(lambda: len(running.children()) == 2,
+        proc.wait_until(lambda: len(running.children()) == ROLES,
                         "the old to leave")
     finally:
         running.restart(daemon.quick())
