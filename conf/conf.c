@@ -203,8 +203,8 @@ class_block(const struct block_conf *from, struct block_conf *b,
 	return 0;
 }
 
-static bool
-has_submission(const struct conf *c)
+bool
+conf_has_submission(const struct conf *c)
 {
 	for (size_t i = 0; i < c->nservers; i++)
 		if (c->servers[i].submission.mode != TLS_NONE)
@@ -237,7 +237,7 @@ class_policy(struct load *l, struct class_conf *k, config_setting_t *s)
 			"port25 = \"relay\"; expected port25 = \"watch\", or "
 			"no enforce");
 	if (k->port25 == ACTION_SUBMIT && port25 != NULL &&
-		!has_submission(l->conf))
+		!conf_has_submission(l->conf))
 		complain_at(l, port25, "port25 = \"submit\" without a server "
 			"to submit to; expected an element of servers with "
 			"submission");
@@ -485,7 +485,7 @@ allow_check(struct load *l, const config_setting_t *file)
 	if (c->allow_file == NULL)
 		return;
 	allow_load(l, file);
-	for (size_t i = 0; i < c->nallow && !has_submission(c); i++)
+	for (size_t i = 0; i < c->nallow && !conf_has_submission(c); i++)
 		if (c->allow[i].action == ACTION_SUBMIT) {
 			complain(l, c->allow_file, c->allow[i].line,
 				"port25=submit without a server to submit to; "

@@ -16,6 +16,7 @@
 #include "lib/addr.h"
 
 struct lpm;
+struct allowmap;
 
 /* One IPv6 line where no class says otherwise: what a household gets (RIPE
  * 690); DESIGN.md section 2. */
@@ -170,7 +171,17 @@ struct conf {
 
 	struct lpm *class_lpm;	/* prefix -> index into classes */
 	struct lpm *allow_lpm;	/* prefix -> index into allow */
+
+	char *ledger_file;
+	/* Entries of the ledger as far as this process has to know them, or
+	 * NULL: belongs to whoever set it. On the same prefix they win over
+	 * allow. */
+	const struct allowmap *ledger;
 };
+
+/* Does any listed server take submissions? Without one no line can be given
+ * the submit action. */
+bool conf_has_submission(const struct conf *conf);
 
 /*
  * Load and check. On failure NULL, after writing one or more messages
@@ -186,7 +197,7 @@ void conf_free(struct conf **conf);
  * What a line gets on port 25 now (Unix time, for entries that expire): the
  * allowlist's longest prefix, else the class's. *class_r gets the class index,
  * or -1 (then the result is ACTION_PASS: not a subscriber). *allow_r gets the
- * allow entry that decided, or NULL. Either may be NULL.
+ * file's allow entry that decided, or NULL. Either may be NULL.
  */
 enum action conf_policy(const struct conf *conf, const struct addr *line,
 	int64_t now, int *class_r, const struct allow_entry **allow_r);

@@ -2,12 +2,13 @@
  * conf_policy.c - what a line gets on port 25
  *
  * The only place that joins classes, enforcement, allowlist and time. Reads
- * the configuration and two longest-prefix tables; no state, no allocation.
+ * the configuration and its longest-prefix tables; no state, no allocation.
  *
  * Called by the relays for every captured connection, by the kernel rules'
  * author for the sets, and by the command line. The line's address comes from
  * the packet; the prefix tables are keyed against chosen addresses.
  */
+#include "conf/allowmap.h"
 #include "conf/conf.h"
 #include "conf/lpm.h"
 
@@ -21,7 +22,7 @@ const char *const action_name[ACTION_COUNT] = {
 	[ACTION_DROP] = "drop",
 };
 
-/* The longest entry that has not expired. */
+/* The longest entry of the file that has not expired. */
 static const struct allow_entry *
 allow_find(const struct conf *conf, const struct addr *line, int64_t now)
 {
@@ -48,15 +49,26 @@ conf_policy(const struct conf *conf, const struct addr *line, int64_t now,
 {
 	int32_t class = lpm_find(conf->class_lpm, line, NULL);
 	const struct allow_entry *entry = NULL;
+	const struct allow_item *item = NULL;
 
-	if (class >= 0)
+	if (class >= 0) {
 		entry = allow_find(conf, line, now);
+		if (conf->ledger != NULL)
+			item = allowmap_find(conf->ledger, line, now);
+		if (item != NULL && entry != NULL &&
+		    item->prefix.len < entry->prefix.len)
+			item = NULL;
+		if (item != NULL)
+			entry = NULL;
+	}
 	if (class_r != NULL)
 		*class_r = class;
 	if (allow_r != NULL)
 		*allow_r = entry;
 	if (class < 0)
 		return ACTION_PASS;
+	if (item != NULL)
+		return (enum action)item->action;
 	return entry != NULL ? entry->action : conf->classes[class].effective;
 }
 

@@ -7,8 +7,8 @@
  * cost follows the depth of the data, and an operator's list of single
  * addresses is as deep as it gets.
  *
- * Built by conf_load(), read by every process afterwards; nothing is ever
- * removed. A subscriber chooses the addresses that are looked up (within a
+ * Built by conf_load() and only read afterwards; the map of the ledger's entries
+ * (allowmap.c) also changes and removes. A subscriber chooses the addresses that are looked up (within a
  * prefix of its own), therefore the hash is keyed (SipHash-1-3) with random
  * bytes of each table's birth.
  *
@@ -156,32 +156,100 @@ length_add(struct family *f, uint8_t len)
 	f->lens[i] = len;
 }
 
-int
-lpm_add(struct lpm *l, const struct prefix *p, int32_t value, int32_t *old_r)
+/* The prefix's slot in a table with room for one more; NULL: no memory. */
+static struct slot *
+slot_make(struct lpm *l, const struct prefix *p)
 {
 	struct family *f = &l->family[p->family == AF_INET6];
 	struct table *t = &f->table[p->len];
-	struct slot *slot;
 
 	if (t->slots == NULL || t->used * 2 > t->mask) {
 		bool is_new = t->slots == NULL;
 
 		if (table_grow(t, l->key) < 0)
-			return -1;
+			return NULL;
 		if (is_new)
 			length_add(f, p->len);
 	}
-	slot = slot_find(t, l->key, p->ip);
+	return slot_find(t, l->key, p->ip);
+}
+
+static void
+slot_take(struct lpm *l, struct slot *slot, const struct prefix *p,
+	int32_t value)
+{
+	memcpy(slot->ip, p->ip, sizeof(slot->ip));
+	slot->value = value;
+	l->family[p->family == AF_INET6].table[p->len].used++;
+	l->count++;
+}
+
+int
+lpm_add(struct lpm *l, const struct prefix *p, int32_t value, int32_t *old_r)
+{
+	struct slot *slot = slot_make(l, p);
+
+	if (slot == NULL)
+		return -1;
 	if (slot->value >= 0) {
 		if (old_r != NULL)
 			*old_r = slot->value;
 		return 1;
 	}
-	memcpy(slot->ip, p->ip, sizeof(slot->ip));
-	slot->value = value;
-	t->used++;
-	l->count++;
+	slot_take(l, slot, p, value);
 	return 0;
+}
+
+int
+lpm_set(struct lpm *l, const struct prefix *p, int32_t value)
+{
+	struct slot *slot = slot_make(l, p);
+
+	if (slot == NULL)
+		return -1;
+	if (slot->value < 0)
+		slot_take(l, slot, p, value);
+	slot->value = value;
+	return 0;
+}
+
+int32_t
+lpm_get(const struct lpm *l, const struct prefix *p)
+{
+	const struct table *t = &l->family[p->family == AF_INET6]
+		.table[p->len];
+
+	return t->slots == NULL ? -1 : slot_find(t, l->key, p->ip)->value;
+}
+
+/* No tombstones: what was pushed past the hole moves back into it (Knuth,
+ * 6.4, algorithm R). */
+int32_t
+lpm_del(struct lpm *l, const struct prefix *p)
+{
+	struct table *t = &l->family[p->family == AF_INET6].table[p->len];
+	int32_t value = lpm_get(l, p);
+	uint32_t hole, i;
+
+	if (value < 0)
+		return -1;
+	hole = i = (uint32_t)(slot_find(t, l->key, p->ip) - t->slots);
+	for (;;) {
+		uint32_t home;
+
+		t->slots[hole].value = -1;
+		do {
+			i = (i + 1) & t->mask;
+			if (t->slots[i].value < 0) {
+				t->used--;
+				l->count--;
+				return value;
+			}
+			home = (uint32_t)hash(l->key, t->slots[i].ip) & t->mask;
+		} while (((i - home) & t->mask) < ((i - hole) & t->mask));
+		t->slots[hole] = t->slots[i];
+		hole = i;
+	}
 }
 
 int32_t

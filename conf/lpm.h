@@ -2,7 +2,7 @@
  * lpm.h - longest-prefix match for IPv4 and IPv6, cost independent of size
  *
  * One keyed hash table per prefix length that is in use; a look-up probes the
- * lengths in use from the longest down. Built once, then read-only.
+ * lengths in use from the longest down.
  */
 #ifndef SALLYPORT_LPM_H
 #define SALLYPORT_LPM_H
@@ -21,6 +21,12 @@ void lpm_free(struct lpm **l);
 /* Add prefix -> value (>= 0). 0 added; 1 the same prefix was there (kept, the
  * old value in *old_r); -1 no memory. */
 int lpm_add(struct lpm *l, const struct prefix *p, int32_t value, int32_t *old_r);
+
+/* prefix -> value, whatever was there. 0, or -1 without memory. */
+int lpm_set(struct lpm *l, const struct prefix *p, int32_t value);
+/* The value of exactly this prefix, or -1; del also takes it out. */
+int32_t lpm_get(const struct lpm *l, const struct prefix *p);
+int32_t lpm_del(struct lpm *l, const struct prefix *p);
 
 /* Value of the longest prefix that contains a, or -1. When matched_r is not
  * NULL it gets that prefix. */

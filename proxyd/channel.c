@@ -150,10 +150,13 @@ relay_message(struct child *c, const struct msg *m)
 }
 
 static int
-control_message(struct child *c, const struct msg *m)
+control_message(struct child *c, const struct msg *m, int fd)
 {
 	struct parent *p = c->parent;
 
+	/* an operator who waits for it has been heard */
+	if (m->type == MSG_ALLOW)
+		return allowkeeper_change(c, m);
 	/* a leaving control speaks of a configuration that is gone */
 	if (c->leaving)
 		return 0;
@@ -168,13 +171,18 @@ control_message(struct child *c, const struct msg *m)
 		p->reload_asker = c;
 		event_active(p->ev_reload, EV_TIMEOUT, 0);
 		return 0;
+	case MSG_ALLOW_ALL:
+		return allowkeeper_replace(c, m, fd);
+	case MSG_ALLOW_CHECK:
+		allowkeeper_check(p);
+		return 0;
 	default:
 		return -1;
 	}
 }
 
 static int
-message(struct child *c, const struct msg *m)
+message(struct child *c, const struct msg *m, int fd)
 {
 	switch (m->type) {
 	case MSG_PONG:
@@ -188,7 +196,7 @@ message(struct child *c, const struct msg *m)
 	default:
 		if (c->slot == SLOT_NFQ)
 			return -1;	/* it has nothing else to say */
-		return c->slot == SLOT_CONTROL ? control_message(c, m) :
+		return c->slot == SLOT_CONTROL ? control_message(c, m, fd) :
 			relay_message(c, m);
 	}
 }
@@ -197,12 +205,13 @@ static void
 on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct child *c = arg;
+	int fds[IPC_FDS_MAX], nfds;
 	struct msg m;
 
 	(void)what;
 	/* bounded: the tick must not wait for a child that never stops */
 	for (int i = 0; i < 256; i++) {
-		int rc = ipc_recv(fd, &m, sizeof(m), NULL, NULL);
+		int rc = ipc_recv(fd, &m, sizeof(m), fds, &nfds);
 
 		if (rc == 0)
 			return;
@@ -210,7 +219,10 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 			channel_cut(c); /* SIGCHLD tells the rest */
 			return;
 		}
-		if (rc == -2 || message(c, &m) != 0) {
+		if (rc == 1)
+			rc = message(c, &m, nfds > 0 ? fds[0] : -1);
+		close_all(fds, nfds);
+		if (rc != 0) {
 			child_condemn(c, "it sent an impossible message");
 			channel_cut(c);
 			return;

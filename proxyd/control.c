@@ -62,16 +62,59 @@ put_record(struct record *at, enum snapshot_op op, size_t server,
 	return at + 1;
 }
 
+/* Entries that let a connection come to a relay. */
+static bool
+is_for_relays(const struct allow_item *i)
+{
+	return i->action != ACTION_PASS;
+}
+
+static size_t
+count_allow(const struct control *c)
+{
+	size_t n, total = 0;
+	const struct allow_item *i = allowmap_all(c->allow, &n);
+
+	for (; n > 0; n--, i++)
+		total += is_for_relays(i);
+	return total / ALLOW_RECORD_MAX + 3;
+}
+
+static struct record *
+put_allow(const struct control *c, struct record *at)
+{
+	size_t n;
+	const struct allow_item *i = allowmap_all(c->allow, &n);
+
+	at->type = RECORD_ALLOW;
+	at->u.allow.op = SNAPSHOT_FIRST;
+	for (at++; n > 0; n--, i++) {
+		if (!is_for_relays(i))
+			continue;
+		at->type = RECORD_ALLOW;
+		at->u.allow.op = SNAPSHOT_ADD;
+		at->u.allow.item[at->u.allow.n++] = *i;
+		at += at->u.allow.n == ALLOW_RECORD_MAX;
+	}
+	at += at->type != 0;
+	at->type = RECORD_ALLOW;
+	at->u.allow.op = SNAPSHOT_LAST;
+	return at + 1;
+}
+
 static void
 build_snapshot(struct relay *r)
 {
 	const struct control *c = r->control;
-	size_t total = count_usable(c) + 2;
+	bool allow = r->allow_stale && c->allow != NULL;
+	size_t total = count_usable(c) + 2 + (allow ? count_allow(c) : 0);
 	struct record *first = calloc(total, sizeof(*first));
 	struct record *at = first;
 
 	if (first == NULL)
 		return; /* still stale: the next change tries again */
+	if (allow)
+		at = put_allow(c, at);
 	at = put_record(at, SNAPSHOT_FIRST, 0, NULL);
 	for (size_t i = 0; i < c->conf->nservers; i++) {
 		size_t n;
@@ -81,11 +124,13 @@ build_snapshot(struct relay *r)
 			if (!k[j].refused && !k[j].shared)
 				at = put_record(at, SNAPSHOT_ADD, i, &k[j].addr);
 	}
-	put_record(at, SNAPSHOT_LAST, 0, NULL);
+	at = put_record(at, SNAPSHOT_LAST, 0, NULL);
 	r->out = (uint8_t *)first;
-	r->nout = total * sizeof(*first);
+	r->nout = (size_t)(at - first) * sizeof(*first);
 	r->out_at = 0;
 	r->stale = false;
+	if (allow)
+		r->allow_stale = false;
 }
 
 /* A snapshot that has begun is ended before the next one starts. */
@@ -113,6 +158,48 @@ send_snapshots(struct relay *r)
 			r->out = NULL;
 		}
 	}
+}
+
+void
+control_allow_snapshot(struct control *c)
+{
+	for (size_t i = 0; i < c->nrelays; i++) {
+		c->relay[i].stale = c->relay[i].allow_stale = true;
+		send_snapshots(&c->relay[i]);
+	}
+}
+
+/* A record of its own when nothing else is on its way. `pass' is told as a
+ * deletion: the relay may know another action of the same prefix. */
+static void
+send_one(struct relay *r, const struct allow_item *item, bool add)
+{
+	struct record *one = NULL;
+
+	if (r->fd < 0)
+		return;
+	if (r->out == NULL && !r->stale && !r->allow_stale)
+		one = calloc(1, sizeof(*one));
+	if (one == NULL) {
+		r->stale = r->allow_stale = true;
+	} else {
+		one->type = RECORD_ALLOW;
+		one->u.allow.op = add && is_for_relays(item) ? SNAPSHOT_ADD :
+			SNAPSHOT_DELETE;
+		one->u.allow.n = 1;
+		one->u.allow.item[0] = *item;
+		r->out = (uint8_t *)one;
+		r->nout = sizeof(*one);
+		r->out_at = 0;
+	}
+	send_snapshots(r);
+}
+
+void
+control_allow_one(struct control *c, const struct allow_item *i, bool add)
+{
+	for (size_t n = 0; n < c->nrelays; n++)
+		send_one(&c->relay[n], i, add);
 }
 
 static void
@@ -253,7 +340,7 @@ new_stream(struct control *c, size_t slot, int fd)
 	}
 	if (slot >= c->nrelays)
 		c->nrelays = slot + 1;
-	r->stale = true;
+	r->stale = r->allow_stale = true;
 	send_snapshots(r);
 }
 
@@ -391,6 +478,9 @@ take_message(struct control *c, const struct msg *m, int fd)
 	case MSG_SERVER_ADDR:
 		names_learn(c->names, m->n, &m->addr);
 		break;
+	case MSG_ALLOWED:
+		ctlallow_answer(c, m);
+		break;
 	case MSG_RELOADED:
 		ctlsock_reloaded(c, m->n == 1);
 		break;
@@ -440,7 +530,7 @@ start(struct control *c)
 	if (c->ev_retry == NULL || c->ev_parent == NULL)
 		return -1;
 	c->names = names_new(c->base, c->conf, &calls, c);
-	if (c->names == NULL || ctlsock_open(c) != 0)
+	if (c->names == NULL || ctlallow_open(c) != 0 || ctlsock_open(c) != 0)
 		return -1;
 	return event_add(c->ev_parent, NULL);
 }
@@ -451,6 +541,7 @@ finish(struct control *c)
 	for (size_t i = 0; i < c->nrelays; i++)
 		close_stream(&c->relay[i]);
 	ctlsock_close(c);
+	ctlallow_close(c);
 	names_free(&c->names);
 	if (c->ev_parent != NULL)
 		event_free(c->ev_parent);
@@ -478,6 +569,7 @@ control_main(const struct control_start *s)
 		c.relay[i].control = &c;
 		c.relay[i].fd = -1;
 	}
+	sandbox_writable(s->conf->ledger_file);
 	if (sandbox_enter(SANDBOX_CONTROL, s->conf->user_control) != 0)
 		return 1;
 	if (start(&c) == 0)

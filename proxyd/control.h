@@ -3,11 +3,13 @@
  *
  * control.c  loop, messages of the parent, streams of the relays, events
  * ctlsock.c  operators: the control socket
+ * ctlallow.c operators: live entries of the allowlist, and their ledger
  * names.c    names of servers (names.h)
  */
 #ifndef SALLYPORT_CONTROL_H
 #define SALLYPORT_CONTROL_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -16,6 +18,7 @@
 #include "conf/conf.h"
 #include "proxyd/msg.h"
 #include "proxyd/names.h"
+#include "proxyd/scribe.h"
 
 struct event;
 struct event_base;
@@ -24,7 +27,7 @@ struct table;
 
 #define RELAYS_MAX 250
 #define CLIENTS_MAX 32
-#define REQUEST_MAX 128
+#define REQUEST_MAX 512
 
 struct relay {			/* a slot as control sees it */
 	struct control *control;
@@ -35,6 +38,7 @@ struct relay {			/* a slot as control sees it */
 	uint8_t *out;		/* the snapshot that is being sent */
 	size_t nout, out_at;
 	bool stale;		/* another snapshot has to follow */
+	bool allow_stale;	/* ... with the entries of the ledger */
 	pid_t pid;		/* 0: not running */
 	unsigned restarts;
 	struct counters now;	/* of the running process */
@@ -56,7 +60,12 @@ struct client {
 	size_t nrequest;
 	char *answer;
 	size_t nanswer, answer_at;
+	uint64_t serial;	/* never used again, unlike an address */
+	int passed;		/* a descriptor that came along, or -1 */
+	const char *patience;	/* said when what it waits for does not come */
 	bool waits_for_reload;
+	uint32_t cookie;	/* of the MSG_ALLOWED that answer_then waits for */
+	json_t *answer_then;
 };
 
 struct control {
@@ -81,6 +90,19 @@ struct control {
 	uint64_t events;	/* written by this process */
 	struct client *clients;
 	size_t nclients;
+	uint64_t serial;
+
+	/* ctlallow.c */
+	struct scribe *scribe;	/* NULL: no thread */
+	struct allowmap *allow;	/* the ledger's entries; NULL: not loaded yet */
+	struct event *ev_allow;
+	int all_memfd;		/* waits to be sent to the parent, or -1 */
+	uint32_t all_cookie, cookie;
+	bool loading, expiring, watching, ledger_ok;
+	const struct scribe_job *import;	/* under way, or NULL */
+	uint64_t ledger_errors;
+	int64_t ledger_alarm;	/* Unix time of the last one */
+	unsigned seconds;
 };
 
 /* ---- control.c ---- */
@@ -90,7 +112,30 @@ int control_ask(struct control *c, enum msg_type type);
 /* A client has gone: perhaps nothing is left to wait for. */
 void control_check_drained(struct control *c);
 
+/* Entries of the ledger to the relays: all, or one change. */
+void control_allow_snapshot(struct control *c);
+void control_allow_one(struct control *c, const struct allow_item *i, bool add);
+
+/* ---- ctlallow.c ---- */
+
+/* 0, also when there is no ledger: that is told to those who ask for it. */
+int ctlallow_open(struct control *c);
+void ctlallow_close(struct control *c);
+/* What followed "allow " in a request; answers in time. */
+void ctlallow_request(struct client *cl, char *rest);
+/* MSG_ALLOWED. */
+void ctlallow_answer(struct control *c, const struct msg *m);
+json_t *ctlallow_status(const struct control *c);
+
 /* ---- ctlsock.c ---- */
+
+/* Each ends the request; object and text are taken. */
+void ctlsock_answer(struct client *cl, json_t *object);
+void ctlsock_answer_text(struct client *cl, char *text);
+void ctlsock_error(struct client *cl, const char *why);
+/* The answer comes later; after so many seconds it is `late'. */
+void ctlsock_wait(struct client *cl, unsigned seconds, const char *late);
+struct client *ctlsock_find(struct control *c, uint64_t serial);
 
 /* Begin to take operators on c->listener. 0 or -1. */
 int ctlsock_open(struct control *c);

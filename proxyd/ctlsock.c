@@ -1,8 +1,8 @@
 /*
  * ctlsock.c - operators at the control socket
  *
- * Does: one request line ("status", "healthy", "reload"), one JSON object as
- * the answer, close. Does not: keep a connection, or decide who may ask: the
+ * Does: one request line ("status", "healthy", "reload", "allow ..."), one JSON
+ * object as the answer, close. Does not: keep a connection, or decide who may ask: the
  * directory of the socket (0750) and the socket itself (0660) do; the user is
  * read with SO_PEERCRED and named in the log where something is changed.
  *
@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,7 +29,6 @@
 #define RELOAD_SECONDS 30
 
 static const struct timeval client_time = { CLIENT_SECONDS, 0 };
-static const struct timeval reload_time = { RELOAD_SECONDS, 0 };
 static const char *const gate_word[] = { "shut", "syn", "all", "no-rules" };
 
 /* ---- what is shown ---- */
@@ -192,7 +192,7 @@ show_status(const struct control *c)
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	now = (int64_t)ts.tv_sec;
 	return json_pack("{s:b,s:s,s:i,s:I,s:s,s:b,s:s?,s:{s:i,s:I,s:I,s:I},"
-		"s:o,s:o,s:o,s:o*,s:o*}",
+		"s:o,s:o,s:o,s:o*,s:o*,s:o}",
 		"ok", 1,
 		"version", SALLYPORT_VERSION,
 		"pid", (int)c->parent_pid,
@@ -208,7 +208,8 @@ show_status(const struct control *c)
 		"gate", show_gate(c),
 		"servers", show_servers(c, now),
 		"nfq", show_nfq(c),
-		"lines", show_lines(c));
+		"lines", show_lines(c),
+		"ledger", ctlallow_status(c));
 }
 
 /* ---- clients ---- */
@@ -226,6 +227,9 @@ client_free(struct client *cl)
 	c->nclients--;
 	event_free(cl->ev);
 	close(cl->fd);
+	if (cl->passed >= 0)
+		close(cl->passed);
+	json_decref(cl->answer_then);
 	free(cl->answer);
 	free(cl);
 }
@@ -264,9 +268,25 @@ on_answer(evutil_socket_t fd, short what, void *arg)
 		client_done(cl);
 }
 
-/* Takes the object. */
 static void
-answer(struct client *cl, json_t *object)
+answer_octets(struct client *cl, char *text, size_t len)
+{
+	cl->answer = text;
+	cl->nanswer = len;
+	event_del(cl->ev);
+	event_assign(cl->ev, cl->control->base, cl->fd, EV_WRITE | EV_PERSIST,
+		on_answer, cl);
+	event_add(cl->ev, &client_time);
+}
+
+void
+ctlsock_answer_text(struct client *cl, char *text)
+{
+	answer_octets(cl, text, strlen(text));
+}
+
+void
+ctlsock_answer(struct client *cl, json_t *object)
 {
 	char *text = json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII);
 	size_t len;
@@ -278,34 +298,54 @@ answer(struct client *cl, json_t *object)
 	}
 	len = strlen(text);
 	text[len++] = '\n'; /* in place of the NUL; nanswer bounds it */
-	cl->answer = text;
-	cl->nanswer = len;
-	event_del(cl->ev);
-	event_assign(cl->ev, cl->control->base, cl->fd, EV_WRITE | EV_PERSIST,
-		on_answer, cl);
-	event_add(cl->ev, &client_time);
+	answer_octets(cl, text, len);
 }
 
-static void
-answer_error(struct client *cl, const char *why)
+void
+ctlsock_error(struct client *cl, const char *why)
 {
-	answer(cl, json_pack("{s:b,s:s}", "ok", 0, "error", why));
+	ctlsock_answer(cl, json_pack("{s:b,s:s}", "ok", 0, "error", why));
 }
 
 static void
-on_reload_timeout(evutil_socket_t fd, short what, void *arg)
+on_patience(evutil_socket_t fd, short what, void *arg)
 {
 	struct client *cl = arg;
 	char byte;
 
 	if (what & EV_TIMEOUT) {
 		cl->waits_for_reload = false;
-		answer_error(cl, "no answer from the parent");
+		cl->serial = 0;	/* what comes now comes too late */
+		json_decref(cl->answer_then);
+		cl->answer_then = NULL;
+		ctlsock_error(cl, cl->patience);
 		return;
 	}
-	/* gone, or still talking: the reload is under way either way */
+	/* gone, or still talking: what it asked for is under way anyway */
 	if (recv(fd, &byte, 1, MSG_DONTWAIT) <= 0)
 		client_done(cl);
+}
+
+void
+ctlsock_wait(struct client *cl, unsigned seconds, const char *late)
+{
+	const struct timeval limit = { (time_t)seconds, 0 };
+
+	cl->patience = late;
+	event_del(cl->ev);
+	event_assign(cl->ev, cl->control->base, cl->fd, EV_READ | EV_PERSIST,
+		on_patience, cl);
+	event_add(cl->ev, &limit);
+}
+
+struct client *
+ctlsock_find(struct control *c, uint64_t serial)
+{
+	struct client *cl = serial == 0 ? NULL : c->clients;
+
+	while (cl != NULL && cl->serial != serial)
+		cl = cl->next;
+	return cl;
 }
 
 static void
@@ -313,14 +353,11 @@ ask_reload(struct client *cl)
 {
 	log_info("reload asked for by user %u", (unsigned)cl->uid);
 	if (control_ask(cl->control, MSG_RELOAD) != 0) {
-		answer_error(cl, "the parent takes no request");
+		ctlsock_error(cl, "the parent takes no request");
 		return;
 	}
 	cl->waits_for_reload = true;
-	event_del(cl->ev);
-	event_assign(cl->ev, cl->control->base, cl->fd, EV_READ | EV_PERSIST,
-		on_reload_timeout, cl);
-	event_add(cl->ev, &reload_time);
+	ctlsock_wait(cl, RELOAD_SECONDS, "no answer from the parent");
 }
 
 void
@@ -334,9 +371,9 @@ ctlsock_reloaded(struct control *c, bool done)
 			continue;
 		cl->waits_for_reload = false;
 		if (done)
-			answer(cl, json_pack("{s:b}", "ok", 1));
+			ctlsock_answer(cl, json_pack("{s:b}", "ok", 1));
 		else
-			answer_error(cl, "the new configuration was refused; "
+			ctlsock_error(cl, "the new configuration was refused; "
 				"the running one stays (see the log)");
 	}
 }
@@ -347,14 +384,42 @@ execute(struct client *cl)
 	const char *why = complaint(cl->control);
 
 	if (strcmp(cl->request, "status") == 0)
-		answer(cl, show_status(cl->control));
+		ctlsock_answer(cl, show_status(cl->control));
 	else if (strcmp(cl->request, "healthy") == 0)
-		answer(cl, json_pack("{s:b,s:b,s:s?}", "ok", 1, "healthy",
+		ctlsock_answer(cl, json_pack("{s:b,s:b,s:s?}", "ok", 1, "healthy",
 			why == NULL, "complaint", why));
 	else if (strcmp(cl->request, "reload") == 0)
 		ask_reload(cl);
+	else if (strncmp(cl->request, "allow ", 6) == 0)
+		ctlallow_request(cl, cl->request + 6);
 	else
-		answer_error(cl, "unknown request");
+		ctlsock_error(cl, "unknown request");
+}
+
+/* As recv(2); a descriptor that comes along is kept, one. */
+static ssize_t
+receive(struct client *cl, char *to, size_t room)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(int))];
+	} space;
+	struct iovec iov = { .iov_base = to, .iov_len = room };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = space.room, .msg_controllen = sizeof(space.room) };
+	ssize_t n = recvmsg(cl->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct cmsghdr *c = n < 0 ? NULL : CMSG_FIRSTHDR(&mh);
+	int fd;
+
+	/* what does not fit in the space the kernel has closed already */
+	if (c == NULL || c->cmsg_level != SOL_SOCKET ||
+	    c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(fd)))
+		return n;
+	memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+	if (cl->passed >= 0)
+		close(cl->passed);
+	cl->passed = fd;
+	return n;
 }
 
 static void
@@ -365,11 +430,12 @@ on_request(evutil_socket_t fd, short what, void *arg)
 	char *end;
 	ssize_t n;
 
+	(void)fd;
 	if (what & EV_TIMEOUT) {
 		client_done(cl);
 		return;
 	}
-	n = recv(fd, cl->request + cl->nrequest, room, MSG_DONTWAIT);
+	n = receive(cl, cl->request + cl->nrequest, room);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
@@ -382,7 +448,7 @@ on_request(evutil_socket_t fd, short what, void *arg)
 		*end = '\0';
 		execute(cl);
 	} else if (cl->nrequest == sizeof(cl->request))
-		answer_error(cl, "the request is too long");
+		ctlsock_error(cl, "the request is too long");
 }
 
 static void
@@ -402,6 +468,8 @@ on_client(evutil_socket_t listener, short what, void *arg)
 		close(fd);
 		return;
 	}
+	cl->passed = -1;
+	cl->serial = ++c->serial;
 	cl->ev = event_new(c->base, fd, EV_READ | EV_PERSIST, on_request, cl);
 	if (cl->ev == NULL) {
 		close(fd);

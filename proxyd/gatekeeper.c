@@ -258,6 +258,10 @@ gatekeeper_reload(struct parent *p, struct conf *conf)
 
 	if (after == NULL)
 		return -1;
+	if (allowkeeper_reload(p, conf) != 0) {
+		free_servers(after, conf->nservers);
+		return -1;
+	}
 	p->conf = conf;
 	p->server = after;
 	carry_over(p, old, before);

@@ -11,6 +11,7 @@
 
 #include <stdint.h>
 
+#include "conf/allowmap.h"
 #include "lib/addr.h"
 #include "proxyd/event.h"
 
@@ -41,8 +42,15 @@ enum msg_type {
 				 * The other way: what an earlier control knew */
 	MSG_SERVERS_KNOWN,	/* the first answers are in: the gate may open */
 	MSG_RELOAD,		/* an operator asked for a reload */
+	MSG_ALLOW,		/* n: 1 add, 0 delete; allow; m: cookie */
+	MSG_ALLOW_ALL,		/* n: items; m: cookie; one descriptor: a sealed
+				 * memfd with that many struct allow_item, all of
+				 * the ledger's entries */
+	MSG_ALLOW_CHECK,	/* rules were applied: look at the sets now */
 	/* parent -> control */
-	MSG_RELOADED		/* the answer; n: 1 done, 0 refused (see log) */
+	MSG_RELOADED,		/* the answer; n: 1 done, 0 refused (see log) */
+	MSG_ALLOWED		/* n: cookie; m: 0 in force, 1 rules are not
+				 * applied, 2 the sets refused it */
 };
 
 struct msg {
@@ -52,16 +60,23 @@ struct msg {
 	int32_t pid;
 	struct addr addr;
 	uint32_t pad;
+	struct allow_item allow;
 };
 
 enum record_type {
 	RECORD_EVENT = 1,	/* relay -> control */
 	RECORD_COUNTERS,	/* relay -> control, once a second when changed */
-	RECORD_SERVER		/* control -> relay: u.server; a snapshot is
+	RECORD_SERVER,		/* control -> relay: u.server; a snapshot is
 				 * FIRST, any number of ADD, then LAST */
+	RECORD_ALLOW		/* control -> relay: u.allow: entries of the
+				 * ledger that are not `pass' (those never reach
+				 * a relay). A snapshot as above, before that of
+				 * the servers; single ADD and DELETE later */
 };
 
-enum snapshot_op { SNAPSHOT_FIRST = 1, SNAPSHOT_ADD, SNAPSHOT_LAST };
+enum snapshot_op {
+	SNAPSHOT_FIRST = 1, SNAPSHOT_ADD, SNAPSHOT_LAST, SNAPSHOT_DELETE
+};
 
 struct counters {
 	uint64_t sessions_now, sessions_total;
@@ -77,6 +92,14 @@ struct server_addr {
 	struct addr addr;
 };
 
+#define ALLOW_RECORD_MAX 12
+
+struct allow_record {
+	uint32_t op;		/* enum snapshot_op */
+	uint32_t n;		/* items of an ADD or DELETE */
+	struct allow_item item[ALLOW_RECORD_MAX];
+};
+
 struct record {
 	uint32_t type;
 	uint32_t pad;
@@ -84,6 +107,7 @@ struct record {
 		struct report event;
 		struct counters counters;
 		struct server_addr server;
+		struct allow_record allow;
 	} u;
 };
 

@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -78,6 +79,8 @@ needs_restart(const struct conf *a, const struct conf *b)
 		return "gateway.user_control";
 	if (differs(a->control_socket, b->control_socket))
 		return "control.socket";
+	if (differs(a->ledger_file, b->ledger_file))
+		return "ledger.file";
 	if (a->log_syslog != b->log_syslog)
 		return "log.target";
 	return NULL;
@@ -245,8 +248,10 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 	p->ticks++;
 	children_reap(p);
 	children_restart(p);
-	if (!p->stopping)
+	if (!p->stopping) {
 		gatekeeper_tick(p, gap > GATE_SECONDS * 1000);
+		allowkeeper_tick(p);
+	}
 	children_tick(p, gap > AWAY_MS);
 	if (p->ticks % OWN_TICKS == 0 && sockets_own_addresses(p))
 		children_send_own(p, NULL);
@@ -290,6 +295,7 @@ finish(struct parent *p)
 {
 	while (p->children != NULL)
 		child_free(p->children);
+	allowkeeper_close(p);
 	gatekeeper_close(p);
 	sockets_close(p);
 	adaptive_free(&p->adaptive);
@@ -351,6 +357,31 @@ open_first_packet(struct parent *p)
 	return p->queue;
 }
 
+/* Where control will keep its ledger. Without it mail flows and operators are
+ * told why nothing can be added. */
+static void
+ledger_directory(const struct conf *conf)
+{
+	const struct passwd *pw = getpwnam(conf->user_control);
+	char *dir = strdup(conf->ledger_file);
+	char *slash = dir == NULL ? NULL : strrchr(dir, '/');
+	struct stat st;
+
+	if (slash == NULL || slash == dir || pw == NULL) {
+		free(dir);
+		return;
+	}
+	*slash = '\0';
+	/* one that is there stays as the operator made it */
+	if (mkdir(dir, 0750) == 0) {
+		if (chown(dir, pw->pw_uid, pw->pw_gid) != 0)
+			log_warn("ledger.file: chown %s: %s", dir,
+				strerror(errno));
+	} else if (stat(dir, &st) != 0 || !S_ISDIR(st.st_mode))
+		log_warn("ledger.file: mkdir %s: %s", dir, strerror(errno));
+	free(dir);
+}
+
 /* Everything that may fail. */
 static int
 parent_start(struct parent *p)
@@ -371,8 +402,9 @@ parent_start(struct parent *p)
 		return -1;
 	}
 	if (sockets_open(p) != 0 || gatekeeper_open(p) != 0 ||
-		open_first_packet(p) < 0)
+		open_first_packet(p) < 0 || allowkeeper_open(p) != 0)
 		return -1;
+	ledger_directory(p->conf);
 	(void)sockets_own_addresses(p);
 	return sandbox_parent();
 }

@@ -6,6 +6,7 @@
  * channel.c     messages between the parent and a child
  * gatekeeper.c  when the kernel may hand us connections; address sets
  * sockets.c     listeners, control socket, upstream sockets, own addresses
+ * allowkeeper.c the allowlist's sets: file and ledger
  * daemon.c      leaving the terminal, telling the service manager
  *
  * One struct parent exists. All times are milliseconds of CLOCK_MONOTONIC.
@@ -101,6 +102,8 @@ struct probe {			/* a connection to our own listener */
 
 #define PORTS 2
 
+struct allowkeeper;
+
 struct parent {
 	struct event_base *base;
 	struct conf *conf;
@@ -129,6 +132,7 @@ struct parent {
 	struct probe probe4, probe6;
 	bool servers_known, said_no_rules;
 	struct server_known *server;	/* conf->nservers of them */
+	struct allowkeeper *allow;
 
 	struct addr *own;
 	size_t nown;
@@ -186,6 +190,20 @@ int gatekeeper_reload(struct parent *p, struct conf *conf);
 void gatekeeper_announce(struct parent *p, struct child *control);
 /* MSG_SERVER_ADDR of control; -1: impossible, or more than is kept. */
 int gatekeeper_server_addr(struct parent *p, const struct msg *m);
+
+/* ---- allowkeeper.c ---- */
+
+int allowkeeper_open(struct parent *p);
+void allowkeeper_close(struct parent *p);
+/* Each second: what expires, what somebody else changed. */
+void allowkeeper_tick(struct parent *p);
+/* The allow file of another configuration. -1: no memory, no change. */
+int allowkeeper_reload(struct parent *p, const struct conf *conf);
+/* MSG_ALLOW, MSG_ALLOW_ALL (fd stays the caller's), MSG_ALLOW_CHECK; -1: it
+ * cannot be. All but the last are answered with MSG_ALLOWED. */
+int allowkeeper_change(struct child *c, const struct msg *m);
+int allowkeeper_replace(struct child *c, const struct msg *m, int fd);
+void allowkeeper_check(struct parent *p);
 
 /* ---- sockets.c ---- */
 

@@ -47,6 +47,8 @@
 
 struct process {
 	struct relay relay;
+	struct conf conf;	/* the parent's, with this relay's own ledger */
+	struct allowmap *ledger, *ledger_new;	/* in force; being sent */
 	const struct relay_start *start;
 	int listener[2];
 	struct event *listen[2], *parent, *control, *second, *leave;
@@ -119,6 +121,7 @@ cut_control(struct process *p)
 	close(p->control_fd);
 	p->control_fd = -1;
 	p->in_len = p->record_sent = 0;
+	allowmap_free(&p->ledger_new);
 }
 
 static void
@@ -147,6 +150,37 @@ flush_records(struct process *p)
 	p->record_sent -= whole * sizeof(struct record);
 }
 
+/* Entries that did not fit in memory are not known here: such a line gets its
+ * class's action, which is the safe side. */
+static void
+take_allow(struct process *p, const struct allow_record *a)
+{
+	struct allowmap *into = p->ledger_new != NULL ? p->ledger_new :
+		p->ledger;
+
+	if (a->op == SNAPSHOT_FIRST) {
+		allowmap_free(&p->ledger_new);
+		p->ledger_new = allowmap_new();
+		return;
+	}
+	if (a->op == SNAPSHOT_LAST && p->ledger_new != NULL) {
+		allowmap_free(&p->ledger);
+		p->ledger = p->ledger_new;
+		p->ledger_new = NULL;
+		p->conf.ledger = p->ledger;
+		return;
+	}
+	for (uint32_t i = 0; into != NULL && i < a->n &&
+		i < ALLOW_RECORD_MAX; i++) {
+		if (!allow_item_valid(&a->item[i]))
+			log_warn("control sent an impossible entry; ignored");
+		else if (a->op == SNAPSHOT_DELETE)
+			(void)allowmap_del(into, &a->item[i].prefix);
+		else if (a->op == SNAPSHOT_ADD)
+			(void)allowmap_put(into, &a->item[i]);
+	}
+}
+
 static void
 on_control(evutil_socket_t fd, short what, void *arg)
 {
@@ -169,6 +203,8 @@ on_control(evutil_socket_t fd, short what, void *arg)
 		p->in_len = 0;
 		if (p->in.type == RECORD_SERVER)
 			upstream_server(p->relay.upstream, &p->in.u.server);
+		else if (p->in.type == RECORD_ALLOW)
+			take_allow(p, &p->in.u.allow);
 		else
 			log_warn("control sent a record of type %u; ignored",
 				p->in.type);
@@ -436,7 +472,9 @@ prepare(struct process *p)
 	struct timeval second = { 1, 0 };
 	struct rlimit limit;
 
-	r->conf = p->start->conf;
+	p->conf = *p->start->conf;
+	p->conf.ledger = NULL;
+	r->conf = &p->conf;
 	r->adaptive = p->start->adaptive;
 	r->table = p->start->table;
 	r->slot = p->start->slot;
@@ -481,6 +519,8 @@ dispose(struct process *p)
 	upstream_free(&r->upstream);
 	lines_free(&r->lines);
 	tls_free(&r->tls);
+	allowmap_free(&p->ledger);
+	allowmap_free(&p->ledger_new);
 	free(r->scratch);
 	free(r->sink[0]);
 	free(r->sink[1]);

@@ -185,6 +185,44 @@ allow_reading(int ruleset, const char *path)
 	close(rule.parent_fd);
 }
 
+static char writable[PATH_MAX];
+
+void
+sandbox_writable(const char *file)
+{
+	char *slash;
+
+	snprintf(writable, sizeof(writable), "%s", file);
+	slash = strrchr(writable, '/');
+	if (slash != NULL && slash != writable)
+		*slash = '\0';
+	else
+		writable[0] = '\0';
+}
+
+/* A database makes, cuts and removes its own journal beside itself. */
+static void
+allow_writing(int ruleset, long abi)
+{
+	struct landlock_path_beneath_attr rule = {
+		.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE |
+			LANDLOCK_ACCESS_FS_WRITE_FILE |
+			LANDLOCK_ACCESS_FS_READ_DIR |
+			LANDLOCK_ACCESS_FS_MAKE_REG |
+			LANDLOCK_ACCESS_FS_REMOVE_FILE |
+			(abi >= 3 ? FS_TRUNCATE : 0),
+		.parent_fd = open(writable, O_PATH | O_CLOEXEC | O_DIRECTORY),
+	};
+
+	if (rule.parent_fd < 0)
+		return; /* the ledger will say that it is not there */
+	if (syscall(SYS_landlock_add_rule, ruleset,
+			LANDLOCK_RULE_PATH_BENEATH, &rule, 0) != 0)
+		log_warn("sandbox: Landlock rule for %s: %s", writable,
+			strerror(errno));
+	close(rule.parent_fd);
+}
+
 /* What a resolver reads. resolv.conf is often a link to somewhere in /run. */
 static void
 allow_resolver(int ruleset)
@@ -223,6 +261,8 @@ landlock(enum sandbox kind)
 		return failed("landlock_create_ruleset");
 	if (kind == SANDBOX_CONTROL)
 		allow_resolver(fd);
+	if (kind == SANDBOX_CONTROL && writable[0] != '\0')
+		allow_writing(fd, abi);
 	if (syscall(SYS_landlock_restrict_self, fd, 0) != 0) {
 		close(fd);
 		return failed("landlock_restrict_self");

@@ -5,7 +5,8 @@
  * It changes to the user, clears every capability set (bounding set included),
  * sets no_new_privs, and then per kind: relay: empty root, Landlock without
  * any right, seccomp without socket(2); control: no capability, Landlock read
- * only where a resolver and the log need it, seccomp against the rest; nfq: as a
+ * only where a resolver and the log need it and write only in the directory of
+ * the ledger, seccomp against the rest; nfq: as a
  * relay, but CAP_NET_ADMIN stays (the kernel asks for it at every verdict) and
  * the calls are those of a loop over descriptors it already has.
  * In a sanitizer build the seccomp filter denies the named calls only, since
@@ -15,6 +16,10 @@
 #define SALLYPORT_SANDBOX_H
 
 enum sandbox { SANDBOX_RELAY, SANDBOX_CONTROL, SANDBOX_NFQ };
+
+/* The directory of this file may be written to by SANDBOX_CONTROL. Before
+ * sandbox_enter(). */
+void sandbox_writable(const char *file);
 
 /* 0, or -1 with a message logged: the child must exit. */
 int sandbox_enter(enum sandbox kind, const char *user);

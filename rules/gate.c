@@ -32,19 +32,8 @@
 #include <unistd.h>
 
 #include "lib/log.h"
+#include "rules/gate_impl.h"
 #include "rules/sets.h"
-
-struct gate {
-	struct mnl_socket *nl;
-	uint32_t seq;
-	int logged;	/* errno last complained about: once, not each second */
-};
-
-struct request {
-	struct nlmsghdr *head;
-	struct nlattr *data;
-	char mem[256];
-};
 
 struct gate *
 gate_open(void)
@@ -79,23 +68,63 @@ gate_close(struct gate **g)
 }
 
 /* Protocol 6 is spoken by every kernel since 2.6.39 and means the same here. */
+struct nlmsghdr *
+gate_message(void *mem, struct gate *g, enum ipset_cmd cmd, uint8_t family,
+	const char *set, int flags)
+{
+	struct nlmsghdr *head = mnl_nlmsg_put_header(mem);
+	struct nfgenmsg *nf;
+
+	head->nlmsg_type = (uint16_t)((NFNL_SUBSYS_IPSET << 8) | cmd);
+	head->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags);
+	head->nlmsg_seq = ++g->seq;
+	nf = mnl_nlmsg_put_extra_header(head, sizeof(*nf));
+	nf->nfgen_family = family;
+	nf->version = NFNETLINK_V0;
+	nf->res_id = 0;
+	mnl_attr_put_u8(head, IPSET_ATTR_PROTOCOL, IPSET_PROTOCOL_MIN);
+	mnl_attr_put_strz(head, IPSET_ATTR_SETNAME, set);
+	return head;
+}
+
 static void
 request_open(struct request *r, struct gate *g, enum ipset_cmd cmd,
 	uint8_t family, const char *set, int flags)
 {
-	struct nfgenmsg *nf;
-
 	memset(r->mem, 0, sizeof(r->mem));
-	r->head = mnl_nlmsg_put_header(r->mem);
-	r->head->nlmsg_type = (uint16_t)((NFNL_SUBSYS_IPSET << 8) | cmd);
-	r->head->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags);
-	r->head->nlmsg_seq = ++g->seq;
-	nf = mnl_nlmsg_put_extra_header(r->head, sizeof(*nf));
-	nf->nfgen_family = family;
-	nf->version = NFNETLINK_V0;
-	mnl_attr_put_u8(r->head, IPSET_ATTR_PROTOCOL, IPSET_PROTOCOL_MIN);
-	mnl_attr_put_strz(r->head, IPSET_ATTR_SETNAME, set);
+	r->head = gate_message(r->mem, g, cmd, family, set, flags);
 	r->data = mnl_attr_nest_start(r->head, IPSET_ATTR_DATA);
+}
+
+int
+gate_exchange(struct gate *g, const struct nlmsghdr *head, char *answer,
+	size_t size)
+{
+	ssize_t n;
+
+	if (mnl_socket_sendto(g->nl, head, head->nlmsg_len) < 0)
+		return errno;
+	for (;;) {
+		const struct nlmsghdr *h = (const void *)answer;
+		const struct nlmsgerr *e;
+
+		n = mnl_socket_recvfrom(g->nl, answer, size);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN ? ETIMEDOUT : errno;
+		if (!mnl_nlmsg_ok(h, (int)n) || h->nlmsg_seq != head->nlmsg_seq)
+			continue;	/* the late answer to an older request */
+		if (h->nlmsg_type == (NFNL_SUBSYS_IPSET << 8 |
+			    IPSET_CMD_HEADER) || h->nlmsg_type ==
+		    (NFNL_SUBSYS_IPSET << 8 | IPSET_CMD_LIST))
+			return 0;
+		if (h->nlmsg_type != NLMSG_ERROR ||
+		    h->nlmsg_len < mnl_nlmsg_size(sizeof(*e)))
+			continue;
+		e = mnl_nlmsg_get_payload(h);
+		return -e->error;
+	}
 }
 
 /* 0, or the kernel's error as a positive number (errno or IPSET_ERR_...). */
@@ -103,32 +132,14 @@ static int
 request_send(struct request *r, struct gate *g)
 {
 	char answer[1024];
-	ssize_t n;
 
 	mnl_attr_nest_end(r->head, r->data);
-	if (mnl_socket_sendto(g->nl, r->head, r->head->nlmsg_len) < 0)
-		return errno;
-	for (;;) {
-		const struct nlmsghdr *h = (const void *)answer;
-		const struct nlmsgerr *e;
-
-		n = mnl_socket_recvfrom(g->nl, answer, sizeof(answer));
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return errno == EAGAIN ? ETIMEDOUT : errno;
-		if (!mnl_nlmsg_ok(h, (int)n) || h->nlmsg_type != NLMSG_ERROR ||
-		    h->nlmsg_seq != r->head->nlmsg_seq ||
-		    h->nlmsg_len < mnl_nlmsg_size(sizeof(*e)))
-			continue;	/* the late answer to an older request */
-		e = mnl_nlmsg_get_payload(h);
-		return -e->error;
-	}
+	return gate_exchange(g, r->head, answer, sizeof(answer));
 }
 
 /* ENOENT is what "rules not applied" looks like: not worth a line a second. */
-static int
-refused(struct gate *g, const char *set, int error)
+int
+gate_refused(struct gate *g, const char *set, int error)
 {
 	if (error != ENOENT && error != g->logged)
 		log_error("gate: set %s: kernel error %d (%s)", set, error,
@@ -166,7 +177,7 @@ gate_refresh(struct gate *g, const char *set, uint16_t port)
 			return 1;
 		}
 	}
-	return refused(g, set, error);
+	return gate_refused(g, set, error);
 }
 
 int
@@ -178,7 +189,7 @@ gate_test(struct gate *g, const char *set, uint16_t port)
 		return 1;
 	if (error == IPSET_ERR_EXIST)
 		return 0;
-	return refused(g, set, error);
+	return gate_refused(g, set, error);
 }
 
 int
@@ -188,7 +199,7 @@ gate_shut(struct gate *g, const char *set, uint16_t port)
 
 	if (error == 0 || error == IPSET_ERR_EXIST)
 		return 0;
-	return refused(g, set, error);
+	return gate_refused(g, set, error);
 }
 
 int
@@ -213,5 +224,5 @@ gate_addr(struct gate *g, enum addr_set set, const struct addr *a, bool add)
 	error = request_send(&r, g);
 	if (error == 0 || error == IPSET_ERR_EXIST)
 		return 0;
-	return refused(g, name, error);
+	return gate_refused(g, name, error);
 }

@@ -111,4 +111,48 @@ int gate_shut(struct gate *g, const char *set, uint16_t port);
  * there are no errors. 0 or -1. */
 int gate_addr(struct gate *g, enum addr_set set, const struct addr *a, bool add);
 
+/* ---- daemon side: the allowlist (gateallow.c) ---- */
+
+enum allow_set {
+	ALLOW_SET_DIRECT,	/* sallyport_allow */
+	ALLOW_SET_CARRY,	/* sallyport_acarry */
+	ALLOW_SET_COUNT
+};
+
+enum element {
+	ELEMENT_NONE, ELEMENT_MATCH,
+	ELEMENT_HOLE	/* nomatch: something shorter matches around it */
+};
+
+/*
+ * Bring one element of a set to a state. seconds: until it expires, 0: never;
+ * more than the kernel counts is cut. second: in the set that is being filled
+ * (below). 0, also when it was so; -1 no such set, or refused.
+ */
+int gate_allow(struct gate *g, enum allow_set set, bool second,
+	const struct prefix *p, enum element element, int64_t seconds);
+/* Elements that have not expired; -1: no such set. */
+int64_t gate_allow_count(struct gate *g, enum allow_set set, uint8_t family);
+
+/*
+ * Replace all: create a second, empty set for n elements, fill it with
+ * gate_allow_fill() in as many turns as the caller likes, swap it with the
+ * one in use, and drop it. Each 0 or -1.
+ */
+int gate_allow_create(struct gate *g, enum allow_set set, uint8_t family,
+	size_t n);
+int gate_allow_swap(struct gate *g, enum allow_set set, uint8_t family);
+void gate_allow_drop(struct gate *g, enum allow_set set, uint8_t family);
+
+struct allow_element {
+	struct prefix prefix;
+	enum element element;	/* not NONE */
+	int64_t seconds;
+};
+
+/* At most this many elements in one call. */
+#define ALLOW_FILL_MAX 1024
+int gate_allow_fill(struct gate *g, enum allow_set set, uint8_t family,
+	const struct allow_element *e, size_t n);
+
 #endif

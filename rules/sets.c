@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/allowmap.h"
 #include "conf/conf.h"
 
 /* A prefix and what the configuration makes of it. */
@@ -273,20 +274,41 @@ classes_collect(const struct conf *c, const struct class_conf *only,
 	return 0;
 }
 
+static unsigned
+allow_kind(unsigned action)
+{
+	return action == ACTION_RELAY || action == ACTION_SUBMIT ?
+		KIND_ACARRY : KIND_ALLOW;
+}
+
+static int
+ledger_collect(const struct conf *c, int64_t now, struct owners *o)
+{
+	size_t n;
+	const struct allow_item *i = allowmap_all(c->ledger, &n);
+
+	for (; n > 0; n--, i++)
+		if ((i->until == 0 || i->until > now) && owners_add(o,
+			    &i->prefix, allow_kind(i->action), i->until) < 0)
+			return -1;
+	return 0;
+}
+
+/* The ledger first: of the same prefix twice the sort keeps the first. */
 static int
 allow_collect(const struct conf *c, int64_t now, struct owners *o)
 {
+	if (c->ledger != NULL && ledger_collect(c, now, o) < 0)
+		return -1;
 	for (int all = 0; all < 2; all++) {
 		for (size_t i = 0; i < c->nallow; i++) {
 			const struct allow_entry *e = &c->allow[i];
-			bool carry = e->action == ACTION_RELAY ||
-				e->action == ACTION_SUBMIT;
 
 			if ((e->until != 0 && e->until <= now) ||
 			    (e->prefix.len == 0) != (all == 1))
 				continue;
-			if (owners_add(o, &e->prefix, carry ? KIND_ACARRY :
-				    KIND_ALLOW, e->until) < 0)
+			if (owners_add(o, &e->prefix, allow_kind(e->action),
+				    e->until) < 0)
 				return -1;
 		}
 	}

@@ -30,4 +30,12 @@ int cmd_status(int argc, char **argv, const char *config, bool json);
 int cmd_reload(int argc, char **argv, const char *config, bool json);
 int cmd_healthy(int argc, char **argv, const char *config, bool json);
 
+/* cmd_allow.c */
+int cmd_allow_add(int argc, char **argv, const char *config, bool json);
+int cmd_allow_del(int argc, char **argv, const char *config, bool json);
+int cmd_allow_list(int argc, char **argv, const char *config, bool json);
+int cmd_allow_import(int argc, char **argv, const char *config, bool json);
+int cmd_allow_export(int argc, char **argv, const char *config, bool json);
+int cmd_allow_audit(int argc, char **argv, const char *config, bool json);
+
 #endif

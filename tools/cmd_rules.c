@@ -12,7 +12,9 @@
 
 #include "conf/conf.h"
 #include "rules/rules.h"
+#include "tools/ask.h"
 #include "tools/cmd.h"
+#include "tools/ledger_read.h"
 
 static int
 no_arguments(int argc, char **argv)
@@ -24,10 +26,21 @@ no_arguments(int argc, char **argv)
 	return -1;
 }
 
+/* A daemon that runs may have been told of an entry while sets were replaced:
+ * let it look at once, not within ten seconds. None runs: nothing to say. */
+static void
+look_now(const char *config)
+{
+	json_t *answer = ask_daemon_quietly(config, "allow check\n", 2);
+
+	json_decref(answer);
+}
+
 int
 cmd_rules_show(int argc, char **argv, const char *config, bool json)
 {
 	const struct rules_options o = { .json = json, .program = "sallyport" };
+	struct allowmap *ledger;
 	struct conf *c;
 	int status;
 
@@ -36,8 +49,10 @@ cmd_rules_show(int argc, char **argv, const char *config, bool json)
 	c = conf_load(config, stderr);
 	if (c == NULL)
 		return 2;
+	ledger_attach(c, config, &ledger);
 	status = rules_show(c, &o, stdout);
 	conf_free(&c);
+	allowmap_free(&ledger);
 	return status;
 }
 
@@ -45,6 +60,7 @@ int
 cmd_rules_apply(int argc, char **argv, const char *config, bool json)
 {
 	const struct rules_options o = { .json = json, .program = "sallyport" };
+	struct allowmap *ledger;
 	struct conf *c;
 	int status;
 
@@ -53,8 +69,12 @@ cmd_rules_apply(int argc, char **argv, const char *config, bool json)
 	c = conf_load(config, stderr);
 	if (c == NULL)
 		return 2;
+	ledger_attach(c, config, &ledger);
 	status = rules_apply(c, &o, stdout, stderr);
+	if (status == 0)
+		look_now(config);
 	conf_free(&c);
+	allowmap_free(&ledger);
 	return status;
 }
 
@@ -62,6 +82,7 @@ int
 cmd_rules_verify(int argc, char **argv, const char *config, bool json)
 {
 	const struct rules_options o = { .json = json, .program = "sallyport" };
+	struct allowmap *ledger;
 	struct conf *c;
 	int status;
 
@@ -70,8 +91,10 @@ cmd_rules_verify(int argc, char **argv, const char *config, bool json)
 	c = conf_load(config, stderr);
 	if (c == NULL)
 		return 2;
+	ledger_attach(c, config, &ledger);
 	status = rules_verify(c, &o, stdout, stderr);
 	conf_free(&c);
+	allowmap_free(&ledger);
 	return status;
 }
 

@@ -11,144 +11,14 @@
  * has an end. Exit status: 0 running (healthy, reloaded), 1 not healthy or
  * failed, 2 configuration or usage, 3 not running.
  */
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "conf/conf.h"
+#include "tools/ask.h"
 #include "tools/cmd.h"
 
-#define DEFAULT_SOCKET "/run/sallyport/control"
-#define ANSWER_MAX (16u * 1024u * 1024u)
-#define NOT_RUNNING 3
-
-/* ---- asking ---- */
-
-/* The socket of a configuration that can be read, else the usual one: status
- * has to work while somebody is editing the file. */
-static char *
-socket_path(const char *config)
-{
-	char *text = NULL, *path = NULL;
-	size_t len;
-	FILE *err = open_memstream(&text, &len);
-	struct conf *conf;
-
-	if (err == NULL)
-		return NULL;
-	conf = conf_load(config, err);
-	fclose(err);
-	free(text);
-	path = strdup(conf != NULL ? conf->control_socket : DEFAULT_SOCKET);
-	conf_free(&conf);
-	return path;
-}
-
-static int
-connect_to(const char *path, int seconds)
-{
-	struct sockaddr_un sun = { .sun_family = AF_UNIX };
-	const struct timeval limit = { seconds, 0 };
-	int fd;
-
-	if (strlen(path) >= sizeof(sun.sun_path)) {
-		errno = ENAMETOOLONG;
-		return -1;
-	}
-	memcpy(sun.sun_path, path, strlen(path));
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -1;
-	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun)) == 0)
-		return fd;
-	close(fd);
-	return -1;
-}
-
-/* All until end of file; NULL: nothing, too much, or not in time. */
-static char *
-read_all(int fd)
-{
-	size_t n = 0, cap = 65536;
-	char *text = malloc(cap + 1);
-
-	while (text != NULL) {
-		ssize_t got = recv(fd, text + n, cap - n, 0);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got == 0 && n > 0) {
-			text[n] = '\0';
-			return text;
-		}
-		if (got <= 0)
-			break;
-		n += (size_t)got;
-		if (n == cap) {
-			char *more = cap < ANSWER_MAX ?
-				realloc(text, cap * 2 + 1) : NULL;
-
-			if (more == NULL)
-				break;
-			text = more;
-			cap *= 2;
-		}
-	}
-	free(text);
-	return NULL;
-}
-
-static const char *
-why_not(int error)
-{
-	switch (error) {
-	case ENOENT:
-	case ECONNREFUSED:
-		return "not running";
-	case EACCES:
-	case EPERM:
-		return "no permission (root, or the group of the socket)";
-	case EAGAIN:
-	case EINPROGRESS:
-		return "running, but it does not answer";
-	default:
-		return strerror(error);
-	}
-}
-
-/* The daemon's answer, or NULL after saying why. */
-static json_t *
-ask(const char *config, const char *request, int seconds)
-{
-	char *path = socket_path(config), *text = NULL;
-	json_t *answer = NULL;
-	int fd;
-
-	if (path == NULL) {
-		fprintf(stderr, "sallyport: no memory\n");
-		return NULL;
-	}
-	fd = connect_to(path, seconds);
-	if (fd >= 0 && send(fd, request, strlen(request), MSG_NOSIGNAL) > 0)
-		text = read_all(fd);
-	if (text == NULL)
-		fprintf(stderr, "sallyportd (%s): %s\n", path, why_not(errno));
-	else if ((answer = json_loads(text, 0, NULL)) == NULL)
-		fprintf(stderr, "sallyportd (%s): the answer was not "
-			"understood\n", path);
-	if (fd >= 0)
-		close(fd);
-	free(text);
-	free(path);
-	return answer;
-}
 
 static int
 no_words(int argc, char **argv)
@@ -333,7 +203,7 @@ cmd_status(int argc, char **argv, const char *config, bool json)
 
 	if (no_words(argc, argv) != 0)
 		return 2;
-	status = ask(config, "status\n", 2);
+	status = ask_daemon(config, "status\n", 2);
 	if (status == NULL)
 		return NOT_RUNNING;
 	if (json)
@@ -357,7 +227,7 @@ cmd_healthy(int argc, char **argv, const char *config, bool json)
 
 	if (no_words(argc, argv) != 0)
 		return 2;
-	status = ask(config, "healthy\n", 2);
+	status = ask_daemon(config, "healthy\n", 2);
 	if (status == NULL)
 		return 1;
 	healthy = json_is_true(json_object_get(status, "healthy"));
@@ -382,7 +252,7 @@ cmd_reload(int argc, char **argv, const char *config, bool json)
 	if (conf == NULL)
 		return 2;
 	conf_free(&conf);
-	answer = ask(config, "reload\n", 35);
+	answer = ask_daemon(config, "reload\n", 35);
 	if (answer == NULL)
 		return NOT_RUNNING;
 	ok = json_is_true(json_object_get(answer, "ok"));

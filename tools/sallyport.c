@@ -57,6 +57,31 @@ static const struct command commands[] = {
 		"Finds it by name, needs no configuration, and also cleans up "
 		"after an\napply that was interrupted. Says nothing when there "
 		"is nothing.\n" },
+	{ "allow add", "PREFIX [port25=ACTION] [--until TIME | --for SPAN | "
+		"--pin] [--why TEXT]", cmd_allow_add,
+		"exempt a line or a prefix at once, and write it down",
+		"In force and on the disk when it returns. A single line is "
+		"exempt for 24\nhours unless --until, --for (90m, 24h, 7d) or "
+		"--pin says otherwise.\nAdding what is there is no error. Exit "
+		"status 3: the daemon does not\nanswer.\n" },
+	{ "allow del", "PREFIX [--why TEXT]", cmd_allow_del,
+		"take an entry of `allow add' or `allow import' back",
+		"Deleting what is not there is no error; what stands in the "
+		"allow file has\nto be deleted there.\n" },
+	{ "allow list", "", cmd_allow_list,
+		"all entries, each with where it comes from",
+		"The allow file and the ledger. On the same prefix the ledger "
+		"wins.\n" },
+	{ "allow import", "FILE", cmd_allow_import,
+		"add all lines of a file in the allow file's syntax",
+		"All or nothing: a mistake is shown with its line and nothing "
+		"changes. FILE\n- is standard input.\n" },
+	{ "allow export", "", cmd_allow_export,
+		"the ledger's entries in the allow file's syntax",
+		"What import reads.\n" },
+	{ "allow audit", "[PREFIX]", cmd_allow_audit,
+		"who added, changed or deleted what, when and why",
+		"Also what has expired.\n" },
 	{ "bypass list", "", cmd_bypass_list,
 		"show what is bypassed, and for how long",
 		"Asks the kernel; needs root.\n" },

@@ -1,0 +1,699 @@
+/*
+ * ctlallow.c - live entries of the allowlist: from operator to ledger to kernel
+ *
+ * Does: understand `allow ...' requests of the control socket, have the scribe
+ * write them down, then tell the parent (kernel sets) and the relays, and only
+ * then answer the operator; note in the log who did what and why; take out
+ * what has expired; send everything again when somebody else has changed the
+ * ledger. Does not: wait for the disk (scribe.c does, in its thread), or give
+ * up anything when the ledger fails: what is in force stays in force.
+ *
+ * Called by ctlsock.c and control.c. Operators control the words of a request;
+ * every one is checked here, and nothing of it reaches SQL or a log line but
+ * through binding and escaping.
+ *
+ * Must hold: an answer "ok" means: on the disk, and with "in_force" true in the
+ * kernel too.
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "conf/lpm.h"
+#include "lib/ipc.h"
+#include "lib/kv.h"
+#include "lib/log.h"
+#include "proxyd/control.h"
+
+#define DAY 86400
+#define WATCH_SECONDS 5
+#define ALARM_SECONDS 60
+#define WAIT_SECONDS 10
+#define IMPORT_SECONDS 300
+#define IMPORT_BYTES (256 << 20)
+
+/* ---- what is told: log, parent, relays ---- */
+
+static const char *
+when(int64_t t, char out[32])
+{
+	time_t clock = (time_t)t;
+	struct tm tm;
+
+	if (t == 0 || gmtime_r(&clock, &tm) == NULL ||
+	    strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+		snprintf(out, 32, "-");
+	return out;
+}
+
+static void
+note(const char *op, const struct allow_item *i, const char *who,
+	const char *why)
+{
+	char line[1024], prefix[ADDR_STRLEN], until[32];
+	struct kv k;
+
+	kv_open(&k, line, sizeof(line), "allow");
+	kv_word(&k, "op", op);
+	kv_word(&k, "prefix", prefix_format(&i->prefix, prefix));
+	kv_word(&k, "action", action_name[i->action]);
+	kv_word(&k, "until", when(i->until, until));
+	kv_text(&k, "who", who, strlen(who));
+	kv_text(&k, "why", why, strlen(why));
+	log_line(LOG_INFO, line);
+}
+
+/* The ledger has failed: counted each time, said once a minute. */
+static void
+alarm_ledger(struct control *c, const char *why)
+{
+	char line[512];
+	struct kv k;
+	int64_t now = time(NULL);
+
+	c->ledger_errors++;
+	if (c->ledger_alarm != 0 && now < c->ledger_alarm + ALARM_SECONDS)
+		return;
+	c->ledger_alarm = now;
+	kv_open(&k, line, sizeof(line), "alarm");
+	kv_word(&k, "what", "ledger");
+	kv_text(&k, "file", c->conf->ledger_file, strlen(c->conf->ledger_file));
+	kv_text(&k, "error", why, strlen(why));
+	kv_uint(&k, "failures", c->ledger_errors);
+	log_line(LOG_WARNING, line);
+}
+
+static void
+post(struct control *c, struct scribe_job *j)
+{
+	if (j == NULL || c->scribe == NULL || scribe_post(c->scribe, j) != 0)
+		alarm_ledger(c, "no memory, or it does not keep up");
+}
+
+static void
+reload_all(struct control *c)
+{
+	if (c->loading)
+		return;
+	c->loading = true;
+	post(c, scribe_job_new(SCRIBE_LOAD));
+}
+
+/* All entries to the parent. What it has no room for is sent again. */
+static void
+tell_parent_all(struct control *c)
+{
+	struct msg m = { .type = MSG_ALLOW_ALL, .m = c->all_cookie };
+	size_t n;
+
+	if (c->all_memfd < 0)
+		return;
+	(void)allowmap_all(c->allow, &n);
+	m.n = (uint32_t)n;
+	if (ipc_send(c->parent, &m, sizeof(m), &c->all_memfd, 1) != 1)
+		return;
+	close(c->all_memfd);
+	c->all_memfd = -1;
+}
+
+/* One change; -1: the parent takes no message now, all follows later. */
+static int
+tell_parent(struct control *c, const struct allow_item *i, bool add,
+	uint32_t cookie)
+{
+	const struct msg m = { .type = MSG_ALLOW, .n = add, .m = cookie,
+		.allow = *i };
+
+	if (c->all_memfd < 0 &&
+	    ipc_send(c->parent, &m, sizeof(m), NULL, 0) == 1)
+		return 0;
+	reload_all(c);
+	return -1;
+}
+
+static void
+take_all(struct control *c, struct scribe_job *j, uint32_t cookie)
+{
+	allowmap_free(&c->allow);
+	c->allow = j->map;
+	j->map = NULL;
+	if (c->all_memfd >= 0)
+		close(c->all_memfd);
+	c->all_memfd = j->memfd;
+	c->all_cookie = cookie;
+	j->memfd = -1;
+	tell_parent_all(c);
+	control_allow_snapshot(c);
+}
+
+/* A change that is written: everywhere else. The map of an earlier load. */
+static int
+spread(struct control *c, const struct allow_item *i, bool add, uint32_t cookie)
+{
+	if (c->allow == NULL) {
+		reload_all(c);
+		return -1;
+	}
+	if (!add)
+		(void)allowmap_del(c->allow, &i->prefix);
+	else if (allowmap_put(c->allow, i) != 0)
+		reload_all(c);
+	control_allow_one(c, i, add);
+	return tell_parent(c, i, add, cookie);
+}
+
+/* ---- answers of the scribe ---- */
+
+static json_t *
+describe(const struct control *c, const struct allow_item *i)
+{
+	char prefix[ADDR_STRLEN];
+	struct addr a = { .family = i->prefix.family };
+	int32_t class;
+
+	memcpy(a.ip, i->prefix.ip, sizeof(a.ip));
+	class = lpm_find(c->conf->class_lpm, &a, NULL);
+	return json_pack("{s:b,s:s,s:s,s:I,s:s?}", "ok", 1,
+		"prefix", prefix_format(&i->prefix, prefix),
+		"action", action_name[i->action],
+		"until", (json_int_t)i->until,
+		"class", class < 0 ? NULL : c->conf->classes[class].name);
+}
+
+/* The client is answered when the parent has said so too. */
+static void
+wait_for_parent(struct client *cl, json_t *answer, uint32_t cookie, bool told)
+{
+	if (cl == NULL) {
+		json_decref(answer);
+		return;
+	}
+	if (!told) {
+		json_object_set_new(answer, "in_force", json_false());
+		json_object_set_new(answer, "note", json_string("written; it "
+			"comes into force within seconds"));
+		ctlsock_answer(cl, answer);
+		return;
+	}
+	cl->cookie = cookie;
+	cl->answer_then = answer;
+}
+
+static void
+put_done(struct control *c, struct scribe_job *j, struct client *cl)
+{
+	static const char *const word[] = { "same", "added", "changed" };
+	json_t *answer = describe(c, &j->entry.item);
+	uint32_t cookie = ++c->cookie;
+	int rc;
+
+	json_object_set_new(answer, "result", json_string(word[j->rc]));
+	if (j->rc > 0)
+		note(j->rc == 1 ? "add" : "change", &j->entry.item, j->who,
+			j->why);
+	rc = spread(c, &j->entry.item, true, cookie);
+	wait_for_parent(cl, answer, cookie, rc == 0);
+}
+
+static void
+del_done(struct control *c, struct scribe_job *j, struct client *cl)
+{
+	const struct allow_item *i = &j->entry.item;
+	int32_t line = lpm_get(c->conf->allow_lpm, &i->prefix);
+	uint32_t cookie = ++c->cookie;
+	char text[512];
+	json_t *answer;
+	int rc;
+
+	if (j->rc == 0 && line >= 0 && cl != NULL) {
+		snprintf(text, sizeof(text), "not in the ledger; it is line %u "
+			"of %s: delete it there and reload",
+			c->conf->allow[line].line, c->conf->allow_file);
+		ctlsock_error(cl, text);
+		return;
+	}
+	answer = describe(c, i);
+	json_object_set_new(answer, "result", json_string(j->rc == 1 ?
+		"deleted" : "absent"));
+	if (line >= 0)
+		json_object_set_new(answer, "file_line",
+			json_integer(c->conf->allow[line].line));
+	if (j->rc == 1)
+		note("del", i, j->who, j->why);
+	rc = spread(c, i, false, cookie);
+	wait_for_parent(cl, answer, cookie, rc == 0);
+}
+
+static void
+import_done(struct control *c, struct scribe_job *j, struct client *cl)
+{
+	const struct ledger_import *r = &j->import;
+	uint32_t cookie = ++c->cookie;
+	char line[256];
+	json_t *answer;
+	struct kv k;
+
+	answer = json_pack("{s:b,s:I,s:I,s:I}", "ok", 1,
+		"added", (json_int_t)r->added,
+		"changed", (json_int_t)r->changed, "same", (json_int_t)r->same);
+	kv_open(&k, line, sizeof(line), "allow");
+	kv_word(&k, "op", "import");
+	kv_uint(&k, "added", r->added);
+	kv_uint(&k, "changed", r->changed);
+	kv_uint(&k, "same", r->same);
+	kv_text(&k, "who", j->who, strlen(j->who));
+	log_line(LOG_INFO, line);
+	take_all(c, j, cookie);
+	wait_for_parent(cl, answer, cookie, true);
+}
+
+static void
+import_refused(struct scribe_job *j, struct client *cl)
+{
+	if (cl != NULL)
+		ctlsock_answer(cl, json_pack("{s:b,s:s,s:I,s:s}", "ok", 0,
+			"error", "the file has mistakes; nothing was changed",
+			"lines", (json_int_t)j->import.errors, "errors",
+			j->import.text == NULL ? "" : j->import.text));
+}
+
+static void
+expired(struct control *c, struct scribe_job *j)
+{
+	c->expiring = false;
+	for (int n = 0; n < j->rc; n++) {
+		note("expire", &j->gone[n], "sallyportd", "");
+		/* the parent takes it out by its own clock */
+		if (c->allow != NULL)
+			(void)allowmap_del(c->allow, &j->gone[n].prefix);
+		control_allow_one(c, &j->gone[n], false);
+	}
+}
+
+static void
+show_done(struct scribe_job *j, struct client *cl)
+{
+	char *text = NULL;
+
+	if (cl == NULL)
+		return;
+	if (asprintf(&text, "{\"ok\":true,\"entries\":%s}\n", j->text) < 0)
+		ctlsock_error(cl, "no memory");
+	else
+		ctlsock_answer_text(cl, text);
+}
+
+static void
+job_failed(struct control *c, struct scribe_job *j, struct client *cl)
+{
+	char text[256];
+
+	if (j->op == SCRIBE_IMPORT && j->import.errors > 0) {
+		import_refused(j, cl);
+		return;
+	}
+	c->ledger_ok = false;
+	alarm_ledger(c, j->error);
+	if (cl == NULL)
+		return;
+	snprintf(text, sizeof(text), "the ledger: %s", j->error);
+	ctlsock_error(cl, text);
+}
+
+static void
+forget_job(struct control *c, const struct scribe_job *j)
+{
+	if (j->op == SCRIBE_LOAD)
+		c->loading = false;
+	if (j->op == SCRIBE_WATCH)
+		c->watching = false;
+	if (j->op == SCRIBE_EXPIRE)
+		c->expiring = false;
+	if (j->op == SCRIBE_IMPORT)
+		c->import = NULL;
+}
+
+static void
+job_done(void *arg, struct scribe_job *j)
+{
+	struct control *c = arg;
+	struct client *cl = ctlsock_find(c, j->client);
+
+	forget_job(c, j);
+	if (j->rc < 0) {
+		job_failed(c, j, cl);
+		return;
+	}
+	c->ledger_ok = true;
+	switch (j->op) {
+	case SCRIBE_LOAD:
+		take_all(c, j, 0);
+		break;
+	case SCRIBE_PUT:
+		put_done(c, j, cl);
+		break;
+	case SCRIBE_DEL:
+		del_done(c, j, cl);
+		break;
+	case SCRIBE_IMPORT:
+		import_done(c, j, cl);
+		break;
+	case SCRIBE_EXPIRE:
+		expired(c, j);
+		break;
+	case SCRIBE_LIST:
+	case SCRIBE_AUDIT:
+		show_done(j, cl);
+		break;
+	case SCRIBE_WATCH:
+		if (j->rc == 1)
+			reload_all(c);
+		break;
+	}
+}
+
+void
+ctlallow_answer(struct control *c, const struct msg *m)
+{
+	for (struct client *cl = c->clients; cl != NULL; cl = cl->next) {
+		json_t *answer = cl->answer_then;
+
+		if (answer == NULL || cl->cookie != m->n)
+			continue;
+		cl->answer_then = NULL;
+		json_object_set_new(answer, "in_force", json_boolean(m->m == 0));
+		if (m->m != 0)
+			json_object_set_new(answer, "note", json_string(
+				m->m == 1 ? "written; the kernel has no rules "
+				"(`sallyport rules apply')" : "written, but "
+				"the kernel's set did not take it (see the "
+				"log)"));
+		ctlsock_answer(cl, answer);
+		return;
+	}
+}
+
+/* ---- requests ---- */
+
+static void
+who_is(uid_t uid, char out[LEDGER_WHO_MAX])
+{
+	const struct passwd *pw = getpwuid(uid);
+
+	if (pw != NULL)
+		snprintf(out, LEDGER_WHO_MAX, "%s", pw->pw_name);
+	else
+		snprintf(out, LEDGER_WHO_MAX, "uid %u", (unsigned)uid);
+}
+
+/* The next word, cut off; "" at the end. */
+static char *
+word(char **rest)
+{
+	char *w = *rest + strspn(*rest, " "), *end = w + strcspn(w, " ");
+
+	*rest = *end == '\0' ? end : end + 1;
+	*end = '\0';
+	return w;
+}
+
+static bool
+is_printable(const char *text)
+{
+	for (; *text != '\0'; text++)
+		if ((unsigned char)*text < ' ' || *text == 0x7f)
+			return false;
+	return true;
+}
+
+/* Is it one line, whose next customer is somebody else? */
+static bool
+is_line(const struct conf *conf, const struct prefix *p)
+{
+	struct addr a = { .family = p->family };
+	int32_t class;
+
+	if (p->family == AF_INET)
+		return p->len == 32;
+	memcpy(a.ip, p->ip, sizeof(a.ip));
+	class = lpm_find(conf->class_lpm, &a, NULL);
+	return p->len >= (class < 0 ? CONF_LINE_LEN6 :
+		conf->classes[class].line_len6);
+}
+
+/* "default", "pin" or a time. NULL, or what is wrong. */
+static const char *
+set_until(const struct conf *conf, struct scribe_job *j, const char *text)
+{
+	struct allow_item *i = &j->entry.item;
+	char *end;
+
+	if (strcmp(text, "pin") == 0) {
+		j->entry.pinned = true;
+		return NULL;
+	}
+	if (strcmp(text, "default") == 0) {
+		j->keep_until = true;
+		i->until = is_line(conf, &i->prefix) ? j->now + DAY : 0;
+		return NULL;
+	}
+	errno = 0;
+	i->until = strtoll(text, &end, 10);
+	if (errno != 0 || *end != '\0' || i->until <= j->now)
+		return "until: a time in the future is expected";
+	return NULL;
+}
+
+static const char *
+set_action(const struct conf *conf, struct allow_item *i, const char *text)
+{
+	size_t n = 0;
+
+	while (n < ACTION_COUNT && strcmp(action_name[n], text) != 0)
+		n++;
+	i->action = (uint8_t)n;
+	if (n == ACTION_COUNT || !allow_item_valid(i))
+		return "port25: pass, watch, relay or submit is expected";
+	if (n == ACTION_SUBMIT && !conf_has_submission(conf))
+		return "port25=submit without a server to submit to";
+	return NULL;
+}
+
+/* The words of add or del into the job. NULL, or what is wrong. */
+static const char *
+set_entry(struct client *cl, struct scribe_job *j, char *rest)
+{
+	const struct conf *conf = cl->control->conf;
+	struct allow_item *i = &j->entry.item;
+	const char *why;
+
+	if (prefix_parse(&i->prefix, word(&rest), &why) != 0)
+		return why;
+	if (i->prefix.len == 0)
+		return "a prefix that covers every address";
+	i->action = ACTION_PASS;
+	if (j->op == SCRIBE_PUT) {
+		if ((why = set_action(conf, i, word(&rest))) != NULL ||
+		    (why = set_until(conf, j, word(&rest))) != NULL)
+			return why;
+	}
+	if (!is_printable(rest))
+		return "why: printable characters are expected";
+	snprintf(j->why, sizeof(j->why), "%.*s", (int)sizeof(j->why) - 1, rest);
+	return NULL;
+}
+
+static const char *
+set_import(struct client *cl, struct scribe_job *j)
+{
+	struct stat st;
+	int fd = cl->passed;
+
+	cl->passed = -1;
+	j->fd = fd;
+	if (cl->control->import != NULL)
+		return "another import is under way";
+	/* a pipe could hold the ledger for ever */
+	if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) ||
+	    (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY)
+		return "a readable file is expected";
+	if (st.st_size > IMPORT_BYTES)
+		return "the file is larger than 256 MB";
+	j->has_submission = conf_has_submission(cl->control->conf);
+	cl->control->import = j;
+	return NULL;
+}
+
+static const char *
+set_audit(struct scribe_job *j, char *rest)
+{
+	const char *text = word(&rest), *why = NULL;
+
+	if (text[0] != '\0' &&
+	    prefix_parse(&j->entry.item.prefix, text, &why) != 0)
+		return why;
+	return NULL;
+}
+
+static const struct {
+	const char *word;
+	enum scribe_op op;
+} verb[] = {
+	{ "add", SCRIBE_PUT }, { "del", SCRIBE_DEL },
+	{ "import", SCRIBE_IMPORT }, { "list", SCRIBE_LIST },
+	{ "audit", SCRIBE_AUDIT },
+};
+
+static void
+start(struct client *cl, enum scribe_op op, char *rest)
+{
+	struct control *c = cl->control;
+	struct scribe_job *j = scribe_job_new(op);
+	const char *why = NULL;
+
+	if (j == NULL || c->scribe == NULL) {
+		scribe_job_free(j);
+		ctlsock_error(cl, "the ledger is not there");
+		return;
+	}
+	j->client = cl->serial;
+	who_is(cl->uid, j->who);
+	if (op == SCRIBE_PUT || op == SCRIBE_DEL)
+		why = set_entry(cl, j, rest);
+	else if (op == SCRIBE_IMPORT)
+		why = set_import(cl, j);
+	else if (op == SCRIBE_AUDIT)
+		why = set_audit(j, rest);
+	if (why != NULL) {
+		scribe_job_free(j);
+		ctlsock_error(cl, why);
+		return;
+	}
+	ctlsock_wait(cl, op == SCRIBE_IMPORT ? IMPORT_SECONDS : WAIT_SECONDS,
+		"the ledger does not answer; whether this is written shows "
+		"`sallyport allow list' later");
+	if (scribe_post(c->scribe, j) != 0) {
+		if (op == SCRIBE_IMPORT)
+			c->import = NULL;
+		alarm_ledger(c, "too many requests wait for it");
+		ctlsock_error(cl, "too many requests wait for the ledger");
+	}
+}
+
+void
+ctlallow_request(struct client *cl, char *rest)
+{
+	const char *first = word(&rest);
+
+	if (strcmp(first, "check") == 0) {
+		(void)control_ask(cl->control, MSG_ALLOW_CHECK);
+		ctlsock_answer(cl, json_pack("{s:b}", "ok", 1));
+		return;
+	}
+	for (size_t i = 0; i < sizeof(verb) / sizeof(verb[0]); i++)
+		if (strcmp(first, verb[i].word) == 0) {
+			start(cl, verb[i].op, rest);
+			return;
+		}
+	ctlsock_error(cl, "unknown request");
+}
+
+json_t *
+ctlallow_status(const struct control *c)
+{
+	size_t n = 0;
+
+	if (c->allow != NULL)
+		(void)allowmap_all(c->allow, &n);
+	return json_pack("{s:s,s:b,s:I,s:I}", "file", c->conf->ledger_file,
+		"ok", c->ledger_ok, "entries", (json_int_t)n, "failures",
+		(json_int_t)c->ledger_errors);
+}
+
+/* ---- each second ---- */
+
+static bool
+something_is_over(const struct control *c)
+{
+	int64_t now = time(NULL);
+	size_t n = 0;
+	const struct allow_item *i = c->allow == NULL ? NULL :
+		allowmap_all(c->allow, &n);
+
+	for (; n > 0; n--, i++)
+		if (i->until != 0 && i->until <= now)
+			return true;
+	return false;
+}
+
+static void
+tell_progress(struct control *c)
+{
+	struct client *cl = c->import == NULL ? NULL :
+		ctlsock_find(c, c->import->client);
+	char text[64];
+	int n;
+
+	if (cl == NULL)
+		return;
+	n = snprintf(text, sizeof(text), "{\"progress\":%llu}\n",
+		(unsigned long long)c->import->progress);
+	(void)send(cl->fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void
+on_second(evutil_socket_t fd, short what, void *arg)
+{
+	struct control *c = arg;
+
+	(void)fd;
+	(void)what;
+	tell_progress(c);
+	if (c->draining)
+		return;
+	tell_parent_all(c);
+	if (!c->expiring && something_is_over(c)) {
+		c->expiring = true;
+		post(c, scribe_job_new(SCRIBE_EXPIRE));
+	}
+	if (++c->seconds % WATCH_SECONDS != 0)
+		return;
+	if (c->allow == NULL)
+		reload_all(c);
+	else if (!c->watching) {
+		c->watching = true;
+		post(c, scribe_job_new(SCRIBE_WATCH));
+	}
+}
+
+int
+ctlallow_open(struct control *c)
+{
+	const struct timeval second = { 1, 0 };
+
+	c->all_memfd = -1;
+	c->scribe = scribe_start(c->base, c->conf->ledger_file, job_done, c);
+	c->ev_allow = event_new(c->base, -1, EV_PERSIST, on_second, c);
+	if (c->ev_allow == NULL || event_add(c->ev_allow, &second) != 0)
+		return -1;
+	reload_all(c);
+	return 0;
+}
+
+void
+ctlallow_close(struct control *c)
+{
+	scribe_stop(&c->scribe);
+	if (c->ev_allow != NULL)
+		event_free(c->ev_allow);
+	if (c->all_memfd >= 0)
+		close(c->all_memfd);
+	allowmap_free(&c->allow);
+}

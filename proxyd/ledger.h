@@ -1,0 +1,83 @@
+/*
+ * ledger.h - the database of allow entries, with who, when and why
+ *
+ * One SQLite file (WAL). What a call has changed is on the disk when it
+ * returns. Only one process writes (control, in one thread); the command line
+ * reads. Errors leave a sentence for the operator in ledger_error().
+ */
+#ifndef SALLYPORT_LEDGER_H
+#define SALLYPORT_LEDGER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "conf/allowmap.h"
+
+struct ledger;
+
+#define LEDGER_WHO_MAX 64
+#define LEDGER_WHY_MAX 256	/* with NUL; a longer one is cut */
+
+struct ledger_entry {
+	struct allow_item item;
+	bool pinned;
+	int64_t since;
+	const char *who, *why;	/* valid inside of a callback */
+};
+
+struct ledger_audit {
+	int64_t at;
+	const char *op;		/* add, change, del, expire, import */
+	bool has_item;		/* import: a number, no prefix */
+	struct allow_item item;
+	int64_t count;
+	const char *who, *why;
+};
+
+/* NULL, with the reason in why: cannot be opened, damaged, or of a later
+ * version. Never changes or replaces a file that it does not understand. */
+struct ledger *ledger_open(const char *path, bool readonly, char why[200]);
+void ledger_close(struct ledger **l);
+const char *ledger_error(const struct ledger *l);
+
+/* 1 added, 2 changed, 0 was there just so, -1 error. */
+int ledger_put(struct ledger *l, const struct ledger_entry *e);
+/* 1 deleted, 0 was not there, -1 error. e: prefix, who, why, since = now. */
+int ledger_del(struct ledger *l, const struct ledger_entry *e);
+/* Exactly this prefix: 1 and *e (who and why NULL), 0 none, -1 error. */
+int ledger_get(struct ledger *l, const struct prefix *p, struct ledger_entry *e);
+/* Take out what is over, telling each; how many, or -1. */
+int ledger_expire(struct ledger *l, int64_t now,
+	void (*each)(void *arg, const struct allow_item *i), void *arg);
+
+/* In order of family, address, length. 0 or -1. */
+int ledger_each(struct ledger *l,
+	void (*each)(void *arg, const struct ledger_entry *e), void *arg);
+/* The latest last, of one prefix (and of imports) or, NULL, of all. */
+int ledger_each_audit(struct ledger *l, const struct prefix *p,
+	void (*each)(void *arg, const struct ledger_audit *a), void *arg);
+/* All entries, as a new map; NULL: error. */
+struct allowmap *ledger_load(struct ledger *l);
+
+struct ledger_import {
+	uint64_t added, changed, same;
+	uint64_t errors;	/* lines; nothing was changed when there are any */
+	char *text;		/* "LINE: reason" for the first, or NULL; the
+				 * caller's to free */
+};
+
+/*
+ * All lines of a file in the allow file's syntax, in one transaction: all or
+ * nothing. has_submission: `port25=submit' is accepted. progress, which may be
+ * NULL, is raised as lines are read. 0, or -1 (r->errors > 0: the file; else
+ * ledger_error()).
+ */
+int ledger_import(struct ledger *l, FILE *f, const char *who, int64_t now,
+	bool has_submission, volatile uint64_t *progress,
+	struct ledger_import *r);
+
+/* Has another connection changed something since this was asked last? */
+bool ledger_is_changed(struct ledger *l);
+
+#endif

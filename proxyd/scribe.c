@@ -1,0 +1,395 @@
+/*
+ * scribe.c - the thread of control that writes the ledger
+ *
+ * Does: take jobs from a bounded queue, do them on the ledger one after the
+ * other, hand each back to the loop through an eventfd. Does not: log, talk to
+ * anybody or touch what belongs to the loop; a job is owned by one side at a
+ * time.
+ *
+ * Called by ctlallow.c. Only the operator's words come in here. A ledger that
+ * cannot be opened is tried again with each job, so that space on a full disk
+ * is all that an operator has to provide.
+ */
+#include "proxyd/scribe.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+struct scribe {
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	struct scribe_job *todo, **todo_end, *done;
+	unsigned waiting;
+	bool leaving;
+	int bell;		/* eventfd: done is not empty */
+	struct event *ev;
+	char *path;
+	struct ledger *ledger;	/* the thread's */
+	void (*tell)(void *arg, struct scribe_job *j);
+	void *arg;
+};
+
+struct scribe_job *
+scribe_job_new(enum scribe_op op)
+{
+	struct scribe_job *j = calloc(1, sizeof(*j));
+
+	if (j == NULL)
+		return NULL;
+	j->op = op;
+	j->fd = j->memfd = -1;
+	j->now = time(NULL);
+	return j;
+}
+
+void
+scribe_job_free(struct scribe_job *j)
+{
+	if (j == NULL)
+		return;
+	if (j->fd >= 0)
+		close(j->fd);
+	if (j->memfd >= 0)
+		close(j->memfd);
+	allowmap_free(&j->map);
+	free(j->import.text);
+	free(j->gone);
+	free(j->text);
+	free(j);
+}
+
+/* ---- in the thread ---- */
+
+static int
+fail(struct scribe_job *j, const char *doing)
+{
+	snprintf(j->error, sizeof(j->error), "%s: %s", doing, strerror(errno));
+	return -1;
+}
+
+/* The parent gets every entry in memory that nobody can change any more. */
+static int
+share(struct scribe_job *j)
+{
+	size_t n, at = 0;
+	const char *from = (const char *)allowmap_all(j->map, &n);
+
+	n *= sizeof(struct allow_item);
+	j->memfd = memfd_create("allow", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (j->memfd < 0)
+		return fail(j, "memfd_create");
+	while (at < n) {
+		ssize_t put = write(j->memfd, from + at, n - at);
+
+		if (put < 0 && errno != EINTR)
+			return fail(j, "write to memory");
+		at += put > 0 ? (size_t)put : 0;
+	}
+	if (fcntl(j->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW |
+		    F_SEAL_WRITE | F_SEAL_SEAL) != 0)
+		return fail(j, "seal memory");
+	return 0;
+}
+
+static int
+load(struct ledger *l, struct scribe_job *j)
+{
+	(void)ledger_is_changed(l);
+	j->map = ledger_load(l);
+	return j->map == NULL ? -1 : share(j);
+}
+
+static int
+import(struct ledger *l, struct scribe_job *j)
+{
+	FILE *f = fdopen(j->fd, "r");
+	int rc;
+
+	if (f == NULL)
+		return fail(j, "fdopen");
+	j->fd = -1;
+	rc = ledger_import(l, f, j->who, j->now, j->has_submission,
+		&j->progress, &j->import);
+	fclose(f);
+	return rc == 0 ? load(l, j) : -1;
+}
+
+static int
+put(struct ledger *l, struct scribe_job *j)
+{
+	struct ledger_entry old;
+	int was = j->keep_until ? ledger_get(l, &j->entry.item.prefix, &old) : 0;
+
+	if (was < 0)
+		return -1;
+	if (was == 1 && old.item.action == j->entry.item.action &&
+	    (old.item.until == 0 || old.item.until > j->now)) {
+		j->entry.item.until = old.item.until;
+		j->entry.pinned = old.pinned;
+	}
+	return ledger_put(l, &j->entry);
+}
+
+static void
+note_gone(void *arg, const struct allow_item *i)
+{
+	struct scribe_job *j = arg;
+
+	/* one more than are told at once never comes */
+	j->gone[j->rc++] = *i;
+}
+
+static int
+expire(struct ledger *l, struct scribe_job *j)
+{
+	int n;
+
+	j->gone = calloc(10000, sizeof(*j->gone));
+	if (j->gone == NULL)
+		return fail(j, "memory");
+	n = ledger_expire(l, j->now, note_gone, j);
+	return n;
+}
+
+static void
+list_one(void *arg, const struct ledger_entry *e)
+{
+	char text[ADDR_STRLEN];
+
+	json_array_append_new(arg, json_pack("{s:s,s:s,s:I,s:b,s:I,s:s,s:s}",
+		"prefix", prefix_format(&e->item.prefix, text),
+		"action", action_name[e->item.action],
+		"until", (json_int_t)e->item.until, "pinned", e->pinned,
+		"since", (json_int_t)e->since, "who", e->who, "why", e->why));
+}
+
+static void
+audit_one(void *arg, const struct ledger_audit *a)
+{
+	char text[ADDR_STRLEN];
+	json_t *one = json_pack("{s:I,s:s,s:s,s:s,s:I}", "at",
+		(json_int_t)a->at, "op", a->op, "who", a->who, "why", a->why,
+		"entries", (json_int_t)a->count);
+
+	if (one != NULL && a->has_item) {
+		json_object_set_new(one, "prefix", json_string(
+			prefix_format(&a->item.prefix, text)));
+		json_object_set_new(one, "action", json_string(
+			action_name[a->item.action]));
+		json_object_set_new(one, "until", json_integer(a->item.until));
+	}
+	json_array_append_new(arg, one);
+}
+
+static int
+show(struct ledger *l, struct scribe_job *j)
+{
+	json_t *array = json_array();
+	const struct prefix *p = &j->entry.item.prefix;
+	int rc;
+
+	if (j->op == SCRIBE_LIST)
+		rc = ledger_each(l, list_one, array);
+	else
+		rc = ledger_each_audit(l, p->family == 0 ? NULL : p, audit_one,
+			array);
+	if (rc == 0 && (j->text = json_dumps(array, JSON_COMPACT |
+			    JSON_ENSURE_ASCII)) == NULL)
+		rc = fail(j, "memory");
+	json_decref(array);
+	return rc;
+}
+
+static int
+perform(struct scribe *s, struct scribe_job *j)
+{
+	struct ledger *l = s->ledger;
+
+	j->entry.who = j->who;
+	j->entry.why = j->why;
+	j->entry.since = j->now;
+	switch (j->op) {
+	case SCRIBE_LOAD:
+		return load(l, j);
+	case SCRIBE_PUT:
+		return put(l, j);
+	case SCRIBE_DEL:
+		return ledger_del(l, &j->entry);
+	case SCRIBE_IMPORT:
+		return import(l, j);
+	case SCRIBE_EXPIRE:
+		return expire(l, j);
+	case SCRIBE_LIST:
+	case SCRIBE_AUDIT:
+		return show(l, j);
+	case SCRIBE_WATCH:
+		return ledger_is_changed(l);
+	}
+	return -1;
+}
+
+static void
+work(struct scribe *s, struct scribe_job *j)
+{
+	if (s->ledger == NULL)
+		s->ledger = ledger_open(s->path, false, j->error);
+	if (s->ledger == NULL) {
+		j->rc = -1;
+		return;
+	}
+	j->rc = 0;
+	j->rc = perform(s, j);
+	if (j->rc < 0 && j->error[0] == '\0')
+		snprintf(j->error, sizeof(j->error), "%s",
+			ledger_error(s->ledger));
+}
+
+static void *
+run(void *arg)
+{
+	const uint64_t one = 1;
+	struct scribe *s = arg;
+
+	pthread_mutex_lock(&s->lock);
+	while (!s->leaving) {
+		struct scribe_job *j = s->todo;
+
+		if (j == NULL) {
+			pthread_cond_wait(&s->wake, &s->lock);
+			continue;
+		}
+		s->todo = j->next;
+		if (s->todo == NULL)
+			s->todo_end = &s->todo;
+		pthread_mutex_unlock(&s->lock);
+		work(s, j);
+		pthread_mutex_lock(&s->lock);
+		j->next = s->done;
+		s->done = j;
+		/* cannot block: its counter is read before it is full */
+		(void)!write(s->bell, &one, sizeof(one));
+	}
+	pthread_mutex_unlock(&s->lock);
+	ledger_close(&s->ledger);
+	return NULL;
+}
+
+/* ---- in the loop ---- */
+
+static void
+on_bell(evutil_socket_t fd, short what, void *arg)
+{
+	struct scribe *s = arg;
+	struct scribe_job *j, *next, *in_order = NULL;
+	uint64_t n;
+
+	(void)what;
+	(void)!read(fd, &n, sizeof(n));
+	pthread_mutex_lock(&s->lock);
+	for (j = s->done; j != NULL; j = next) {
+		next = j->next;
+		j->next = in_order;
+		in_order = j;
+		s->waiting--;
+	}
+	s->done = NULL;
+	pthread_mutex_unlock(&s->lock);
+	for (j = in_order; j != NULL; j = next) {
+		next = j->next;
+		s->tell(s->arg, j);
+		scribe_job_free(j);
+	}
+}
+
+struct scribe *
+scribe_start(struct event_base *base, const char *path,
+	void (*done)(void *arg, struct scribe_job *j), void *arg)
+{
+	struct scribe *s = calloc(1, sizeof(*s));
+
+	if (s == NULL)
+		return NULL;
+	s->todo_end = &s->todo;
+	s->tell = done;
+	s->arg = arg;
+	s->path = strdup(path);
+	s->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	s->ev = event_new(base, s->bell, EV_READ | EV_PERSIST, on_bell, s);
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->wake, NULL);
+	if (s->path != NULL && s->bell >= 0 && s->ev != NULL &&
+	    event_add(s->ev, NULL) == 0 &&
+	    pthread_create(&s->thread, NULL, run, s) == 0)
+		return s;
+	if (s->ev != NULL)
+		event_free(s->ev);
+	if (s->bell >= 0)
+		close(s->bell);
+	free(s->path);
+	free(s);
+	return NULL;
+}
+
+int
+scribe_post(struct scribe *s, struct scribe_job *j)
+{
+	pthread_mutex_lock(&s->lock);
+	if (s->waiting >= SCRIBE_JOBS_MAX) {
+		pthread_mutex_unlock(&s->lock);
+		scribe_job_free(j);
+		return -1;
+	}
+	s->waiting++;
+	j->next = NULL;
+	*s->todo_end = j;
+	s->todo_end = &j->next;
+	pthread_cond_signal(&s->wake);
+	pthread_mutex_unlock(&s->lock);
+	return 0;
+}
+
+void
+scribe_stop(struct scribe **sp)
+{
+	struct scribe *s = *sp;
+	struct timespec limit;
+	struct scribe_job *j;
+
+	if (s == NULL)
+		return;
+	*sp = NULL;
+	event_free(s->ev);
+	pthread_mutex_lock(&s->lock);
+	s->leaving = true;
+	pthread_cond_signal(&s->wake);
+	pthread_mutex_unlock(&s->lock);
+	clock_gettime(CLOCK_REALTIME, &limit);
+	limit.tv_sec++;
+	/* one that hangs on its disk keeps its memory; the process ends */
+	if (pthread_timedjoin_np(s->thread, NULL, &limit) != 0)
+		return;
+	while ((j = s->todo) != NULL) {
+		s->todo = j->next;
+		scribe_job_free(j);
+	}
+	while ((j = s->done) != NULL) {
+		s->done = j->next;
+		scribe_job_free(j);
+	}
+	close(s->bell);
+	pthread_mutex_destroy(&s->lock);
+	pthread_cond_destroy(&s->wake);
+	free(s->path);
+	free(s);
+}

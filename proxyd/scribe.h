@@ -1,0 +1,64 @@
+/*
+ * scribe.h - the thread of control that writes the ledger
+ *
+ * A disk may hang for a minute; control must go on answering. Jobs are done one
+ * after the other; each comes back to the loop with its result.
+ */
+#ifndef SALLYPORT_SCRIBE_H
+#define SALLYPORT_SCRIBE_H
+
+#include <stdint.h>
+
+#include "proxyd/ledger.h"
+
+struct event_base;
+struct scribe;
+
+/* Jobs that may wait. */
+#define SCRIBE_JOBS_MAX 64
+
+enum scribe_op {
+	SCRIBE_LOAD,	/* map_r, memfd_r */
+	SCRIBE_PUT, SCRIBE_DEL,	/* entry; rc as ledger.h */
+	SCRIBE_IMPORT,	/* fd (taken), who; import, map_r, memfd_r */
+	SCRIBE_EXPIRE,	/* now; gone_r, rc: how many */
+	SCRIBE_LIST,	/* text_r: JSON array */
+	SCRIBE_AUDIT,	/* entry.item.prefix, family 0: of all; text_r */
+	SCRIBE_WATCH	/* rc 1: somebody else has changed the file */
+};
+
+struct scribe_job {
+	enum scribe_op op;
+	uint64_t client;	/* who waits, 0: nobody */
+	struct ledger_entry entry;	/* who and why point here: */
+	char who[LEDGER_WHO_MAX], why[LEDGER_WHY_MAX];
+	bool keep_until;	/* PUT: an entry that is there with this action
+				 * stays as it is, whatever its end */
+	int64_t now;
+	int fd;			/* of IMPORT */
+	bool has_submission;
+	volatile uint64_t progress;
+	/* results */
+	int rc;			/* -1: error */
+	char error[200];
+	struct ledger_import import;
+	struct allowmap *map;	/* the receiver takes it, or NULL */
+	int memfd;		/* the same, sealed, for the parent; -1 */
+	struct allow_item *gone;
+	char *text;
+	struct scribe_job *next;
+};
+
+/* done is called in the loop of base for every job; the job is freed after it.
+ * NULL: no memory or no thread. The file is opened by the first job and, as
+ * long as that fails, by each one. */
+struct scribe *scribe_start(struct event_base *base, const char *path,
+	void (*done)(void *arg, struct scribe_job *j), void *arg);
+/* Waits for the job under way, a second at most, and drops the others. */
+void scribe_stop(struct scribe **s);
+/* Takes the job (of scribe_job_new). -1: too many wait; the job is freed. */
+int scribe_post(struct scribe *s, struct scribe_job *j);
+struct scribe_job *scribe_job_new(enum scribe_op op);
+void scribe_job_free(struct scribe_job *j);
+
+#endif

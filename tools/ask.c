@@ -1,0 +1,220 @@
+/*
+ * ask.c - one request to the running daemon, one answer
+ *
+ * Does: find the control socket, connect, send a line (with a descriptor, for
+ * an import), read the JSON object that comes back, say on standard error why
+ * none came. Does not: interpret the answer.
+ *
+ * Called by the subcommands that need the daemon. One that is stopped or hung
+ * must not hang them: every wait has an end.
+ */
+#include "tools/ask.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "conf/conf.h"
+
+#define DEFAULT_SOCKET "/run/sallyport/control"
+#define ANSWER_MAX (512u * 1024u * 1024u)
+
+/* The socket of a configuration that can be read, else the usual one: status
+ * has to work while somebody is editing the file. */
+static char *
+socket_path(const char *config)
+{
+	char *text = NULL, *path = NULL;
+	size_t len;
+	FILE *err = open_memstream(&text, &len);
+	struct conf *conf;
+
+	if (err == NULL)
+		return NULL;
+	conf = conf_load(config, err);
+	fclose(err);
+	free(text);
+	path = strdup(conf != NULL ? conf->control_socket : DEFAULT_SOCKET);
+	conf_free(&conf);
+	return path;
+}
+
+static int
+connect_to(const char *path, int seconds)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	const struct timeval limit = { seconds, 0 };
+	int fd;
+
+	if (strlen(path) >= sizeof(sun.sun_path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	memcpy(sun.sun_path, path, strlen(path));
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun)) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+/* "{"progress":1234}" alone in a piece: for a person who waits. */
+static void
+show_progress(const char *piece, size_t len)
+{
+	static const char head[] = "{\"progress\":";
+
+	if (len > sizeof(head) && memcmp(piece, head, sizeof(head) - 1) == 0 &&
+	    isatty(STDERR_FILENO))
+		fprintf(stderr, "\r%llu lines ", strtoull(piece +
+			sizeof(head) - 1, NULL, 10));
+}
+
+/* All until end of file; NULL: nothing, too much, or not in time. */
+static char *
+read_all(int fd)
+{
+	size_t n = 0, cap = 65536;
+	char *text = malloc(cap + 1);
+
+	while (text != NULL) {
+		ssize_t got = recv(fd, text + n, cap - n, 0);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got == 0 && n > 0) {
+			text[n] = '\0';
+			return text;
+		}
+		if (got <= 0)
+			break;
+		show_progress(text + n, (size_t)got);
+		n += (size_t)got;
+		if (n == cap) {
+			char *more = cap < ANSWER_MAX ?
+				realloc(text, cap * 2 + 1) : NULL;
+
+			if (more == NULL)
+				break;
+			text = more;
+			cap *= 2;
+		}
+	}
+	free(text);
+	return NULL;
+}
+
+static const char *
+why_not(int error)
+{
+	switch (error) {
+	case ENOENT:
+	case ECONNREFUSED:
+		return "not running";
+	case EACCES:
+	case EPERM:
+		return "no permission (root, or the group of the socket)";
+	case EAGAIN:
+	case EINPROGRESS:
+		return "running, but it does not answer";
+	default:
+		return strerror(error);
+	}
+}
+
+/* The request, and a descriptor unless it is -1. */
+static bool
+send_request(int to, const char *request, int fd)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(int))];
+	} space = { .room = { 0 } };
+	struct iovec iov = { .iov_base = (void *)request,
+		.iov_len = strlen(request) };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (fd >= 0) {
+		struct cmsghdr *c;
+
+		mh.msg_control = space.room;
+		mh.msg_controllen = sizeof(space.room);
+		c = CMSG_FIRSTHDR(&mh);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(fd));
+		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+	}
+	return sendmsg(to, &mh, MSG_NOSIGNAL) > 0;
+}
+
+/* Progress comes in lines before the answer, which is the last one. */
+static const char *
+last_line(const char *text)
+{
+	const char *at;
+
+	while ((at = strchr(text, '\n')) != NULL && at[1] != '\0')
+		text = at + 1;
+	return text;
+}
+
+json_t *
+ask_daemon_with(const char *config, const char *request, int with, int seconds)
+{
+	char *path = socket_path(config), *text = NULL;
+	json_t *answer = NULL;
+	int fd;
+
+	if (path == NULL) {
+		fprintf(stderr, "sallyport: no memory\n");
+		return NULL;
+	}
+	fd = connect_to(path, seconds);
+	if (fd >= 0 && send_request(fd, request, with))
+		text = read_all(fd);
+	if (text == NULL)
+		fprintf(stderr, "sallyportd (%s): %s\n", path, why_not(errno));
+	else if ((answer = json_loads(last_line(text), 0,
+		NULL)) == NULL)
+		fprintf(stderr, "sallyportd (%s): the answer was not "
+			"understood\n", path);
+	if (fd >= 0)
+		close(fd);
+	free(text);
+	free(path);
+	return answer;
+}
+
+json_t *
+ask_daemon_quietly(const char *config, const char *request, int seconds)
+{
+	char *path = socket_path(config), *text = NULL;
+	int fd = path == NULL ? -1 : connect_to(path, seconds);
+	json_t *answer = NULL;
+
+	if (fd >= 0 && send_request(fd, request, -1))
+		text = read_all(fd);
+	if (text != NULL)
+		answer = json_loads(last_line(text), 0, NULL);
+	if (fd >= 0)
+		close(fd);
+	free(text);
+	free(path);
+	return answer;
+}
+
+json_t *
+ask_daemon(const char *config, const char *request, int seconds)
+{
+	return ask_daemon_with(config, request, -1, seconds);
+}

@@ -1,0 +1,509 @@
+/*
+ * cmd_allow.c - sallyport allow add | del | list | import | export | audit
+ *
+ * Does: check the words, ask the daemon, show the answer. The daemon decides
+ * and writes; this side reads the allow file (list shows file and ledger
+ * together) and, when the daemon is not running, the ledger.
+ *
+ * Called by the command line's main, by operators and provisioning scripts:
+ * adding what is there and deleting what is not are no errors. Exit status: 0
+ * done, 1 refused or failed, 2 usage or configuration, 3 the daemon does not
+ * answer. A file is handed over open: the daemon reads it itself.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "conf/allow.h"
+#include "conf/conf.h"
+#include "tools/ask.h"
+#include "tools/cmd.h"
+#include "tools/ledger_read.h"
+
+#define SECONDS 15
+#define IMPORT_SECONDS 320
+
+/* ---- words ---- */
+
+static int
+usage(const char *command, const char *what, const char *word)
+{
+	fprintf(stderr, "sallyport allow %s: %s%s%s%s\n", command, what,
+		word != NULL ? " \"" : "", word != NULL ? word : "",
+		word != NULL ? "\"" : "");
+	return 2;
+}
+
+/* "90m", "24h", "7d": seconds, or -1. */
+static int64_t
+duration(const char *text)
+{
+	static const struct {
+		char unit;
+		int64_t seconds;
+	} unit[] = { { 's', 1 }, { 'm', 60 }, { 'h', 3600 }, { 'd', 86400 },
+		{ 'w', 7 * 86400 } };
+	char *end;
+	long long n;
+
+	errno = 0;
+	n = strtoll(text, &end, 10);
+	if (errno != 0 || end == text || n <= 0 || n > 36500LL * 86400)
+		return -1;
+	for (size_t i = 0; i < sizeof(unit) / sizeof(unit[0]); i++)
+		if (end[0] == unit[i].unit && end[1] == '\0')
+			return n > 36500LL * 86400 / unit[i].seconds ? -1 :
+				n * unit[i].seconds;
+	return -1;
+}
+
+struct words {
+	const char *prefix, *action, *why;
+	char until[32];
+};
+
+/* An option that takes a value: 1 it is this one, 0 not, -1 without value. */
+static int
+option(const char *name, int argc, char **argv, int *i, const char **value)
+{
+	if (strcmp(argv[*i], name) != 0)
+		return 0;
+	if (++*i == argc)
+		return -1;
+	*value = argv[*i];
+	return 1;
+}
+
+static int
+take_end(struct words *w, const char *until, const char *span, bool pin)
+{
+	int64_t t = 0;
+
+	if ((until != NULL) + (span != NULL) + pin > 1)
+		return usage("add", "only one of --until, --for and --pin",
+			NULL);
+	if (until != NULL && allow_time(until, &t) != 0)
+		return usage("add", "--until wants a time like "
+			"2026-12-31T23:59:59Z, found", until);
+	if (span != NULL && (t = duration(span)) < 0)
+		return usage("add", "--for wants a time like 90m, 24h or 7d, "
+			"found", span);
+	if (span != NULL)
+		t += time(NULL);
+	if (pin)
+		snprintf(w->until, sizeof(w->until), "pin");
+	else if (t != 0)
+		snprintf(w->until, sizeof(w->until), "%lld", (long long)t);
+	else
+		snprintf(w->until, sizeof(w->until), "default");
+	return 0;
+}
+
+static int
+take_words(const char *command, int argc, char **argv, struct words *w)
+{
+	bool add = strcmp(command, "add") == 0, pin = false;
+	const char *until = NULL, *span = NULL;
+
+	*w = (struct words){ .action = "pass", .why = "" };
+	for (int i = 1; i < argc; i++) {
+		const char *arg = argv[i];
+		int rc = option("--why", argc, argv, &i, &w->why);
+
+		if (rc == 0 && add)
+			rc = option("--until", argc, argv, &i, &until);
+		if (rc == 0 && add)
+			rc = option("--for", argc, argv, &i, &span);
+		if (rc < 0)
+			return usage(command, "a value is expected behind", arg);
+		if (rc > 0)
+			continue;
+		if (add && strcmp(arg, "--pin") == 0)
+			pin = true;
+		else if (add && strncmp(arg, "port25=", 7) == 0)
+			w->action = arg + 7;
+		else if (arg[0] == '-' || w->prefix != NULL)
+			return usage(command, "unexpected argument", arg);
+		else
+			w->prefix = arg;
+	}
+	if (w->prefix == NULL)
+		return usage(command, "a prefix is expected", NULL);
+	if (strncmp(w->prefix, "line:", 5) == 0)
+		return usage(command, "line:ID needs a lease feed, not "
+			"available in this version; write the line's prefix",
+			NULL);
+	if (strpbrk(w->prefix, " \n") != NULL ||
+	    strpbrk(w->action, " \n") != NULL || strlen(w->prefix) > 60 ||
+	    strlen(w->action) > 20)
+		return usage(command, "not understood:", w->prefix);
+	if (strchr(w->why, '\n') != NULL || strlen(w->why) > 255)
+		return usage(command, "--why: one line of at most 255 "
+			"characters is expected", NULL);
+	return take_end(w, until, span, pin);
+}
+
+/* ---- showing ---- */
+
+static const char *
+text_of(const json_t *object, const char *key)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+
+	return text != NULL ? text : "";
+}
+
+static int64_t
+number_of(const json_t *object, const char *key)
+{
+	return json_integer_value(json_object_get(object, key));
+}
+
+static const char *
+when(int64_t t, char out[32])
+{
+	time_t clock = (time_t)t;
+	struct tm tm;
+
+	if (t == 0)
+		return "for ever";
+	if (gmtime_r(&clock, &tm) == NULL ||
+	    strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+		return "?";
+	return out;
+}
+
+/* The daemon's refusal, with the file's name in front of its lines. */
+static int
+refused(const char *command, const json_t *answer, const char *file)
+{
+	const char *errors = text_of(answer, "errors");
+	int64_t lines = number_of(answer, "lines");
+
+	for (unsigned n = 0; errors[0] != '\0'; n++) {
+		size_t len = strcspn(errors, "\n");
+
+		fprintf(stderr, "%s:%.*s\n", file, (int)len, errors);
+		errors += len + (errors[len] == '\n');
+		lines--;
+	}
+	if (lines > 0)
+		fprintf(stderr, "%s: %lld more lines with mistakes\n", file,
+			(long long)lines);
+	fprintf(stderr, "sallyport allow %s: %s\n", command,
+		text_of(answer, "error"));
+	return 1;
+}
+
+/* NULL, with the exit status in *status_r, unless the answer is "ok". */
+static json_t *
+asked(const char *command, const char *config, const char *request, int with,
+	const char *file, int seconds, int *status_r)
+{
+	json_t *answer = ask_daemon_with(config, request, with, seconds);
+
+	*status_r = 0;
+	if (answer == NULL)
+		*status_r = NOT_RUNNING;
+	else if (!json_is_true(json_object_get(answer, "ok")))
+		*status_r = refused(command, answer, file);
+	if (*status_r == 0)
+		return answer;
+	json_decref(answer);
+	return NULL;
+}
+
+static void
+print_json(const json_t *object)
+{
+	json_dumpf(object, stdout, JSON_INDENT(2));
+	putchar('\n');
+}
+
+static void
+show_note(const json_t *answer)
+{
+	const char *note = text_of(answer, "note");
+
+	if (note[0] != '\0')
+		printf("note: %s\n", note);
+}
+
+static void
+show_change(const json_t *answer)
+{
+	static const struct {
+		const char *word, *text;
+	} result[] = {
+		{ "added", "added" }, { "changed", "changed" },
+		{ "same", "was there already" }, { "deleted", "deleted" },
+		{ "absent", "was not there" },
+	};
+	const char *what = text_of(answer, "result");
+	char until[32];
+
+	for (size_t i = 0; i < sizeof(result) / sizeof(result[0]); i++)
+		if (strcmp(what, result[i].word) == 0)
+			printf("%s: %s", text_of(answer, "prefix"),
+				result[i].text);
+	if (strcmp(what, "deleted") != 0 && strcmp(what, "absent") != 0)
+		printf(", port25=%s, until %s", text_of(answer, "action"),
+			when(number_of(answer, "until"), until));
+	putchar('\n');
+	if (json_is_null(json_object_get(answer, "class")))
+		printf("note: this is in no class of subscribers; nothing "
+			"changes for it\n");
+	if (json_object_get(answer, "file_line") != NULL)
+		printf("note: line %lld of the allow file has the same prefix "
+			"and counts now\n", (long long)number_of(answer,
+			"file_line"));
+	show_note(answer);
+}
+
+/* ---- add and del ---- */
+
+static int
+change(const char *command, int argc, char **argv, const char *config,
+	bool json)
+{
+	char request[512];
+	struct words w;
+	json_t *answer;
+	int status = take_words(command, argc, argv, &w);
+
+	if (status != 0)
+		return status;
+	if (strcmp(command, "add") == 0)
+		snprintf(request, sizeof(request), "allow add %s %s %s %s\n",
+			w.prefix, w.action, w.until, w.why);
+	else
+		snprintf(request, sizeof(request), "allow del %s %s\n",
+			w.prefix, w.why);
+	answer = asked(command, config, request, -1, "", SECONDS, &status);
+	if (answer == NULL)
+		return status;
+	if (json)
+		print_json(answer);
+	else
+		show_change(answer);
+	json_decref(answer);
+	return 0;
+}
+
+int
+cmd_allow_add(int argc, char **argv, const char *config, bool json)
+{
+	return change("add", argc, argv, config, json);
+}
+
+int
+cmd_allow_del(int argc, char **argv, const char *config, bool json)
+{
+	return change("del", argc, argv, config, json);
+}
+
+/* ---- import ---- */
+
+/* What is no regular file (a pipe, "-") is read into memory first. */
+static int
+swallow(int from)
+{
+	int to = memfd_create("import", MFD_CLOEXEC);
+	char piece[65536];
+	ssize_t n;
+
+	while (to >= 0 && (n = read(from, piece, sizeof(piece))) != 0)
+		if (n < 0 ? errno != EINTR : write(to, piece, (size_t)n) != n) {
+			close(to);
+			return -1;
+		}
+	if (to >= 0)
+		(void)lseek(to, 0, SEEK_SET);
+	return to;
+}
+
+static int
+open_file(const char *path)
+{
+	bool standard = strcmp(path, "-") == 0;
+	int fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+	int copy;
+	struct stat st;
+
+	if (fd < 0 || (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)))
+		return fd;
+	copy = swallow(fd);
+	if (!standard)
+		close(fd);
+	return copy;
+}
+
+int
+cmd_allow_import(int argc, char **argv, const char *config, bool json)
+{
+	json_t *answer;
+	int fd, status;
+
+	if (argc != 2)
+		return usage("import", "one file is expected, or -", NULL);
+	fd = open_file(argv[1]);
+	if (fd < 0) {
+		fprintf(stderr, "sallyport allow import: %s: %s\n", argv[1],
+			strerror(errno));
+		return 1;
+	}
+	answer = asked("import", config, "allow import\n", fd, argv[1],
+		IMPORT_SECONDS, &status);
+	if (fd != STDIN_FILENO)
+		close(fd);
+	if (answer == NULL)
+		return status;
+	if (json) {
+		print_json(answer);
+	} else {
+		printf("%s: %lld added, %lld changed, %lld were there "
+			"already\n", argv[1],
+			(long long)number_of(answer, "added"),
+			(long long)number_of(answer, "changed"),
+			(long long)number_of(answer, "same"));
+		show_note(answer);
+	}
+	json_decref(answer);
+	return 0;
+}
+
+/* ---- list, export, audit ---- */
+
+struct output {
+	bool json, export;
+	json_t *array;
+};
+
+static void
+show_one(struct output *o, const struct allow_item *i, const char *origin,
+	unsigned line, const char *who, int64_t since, const char *why)
+{
+	char prefix[ADDR_STRLEN], until[32], from[48], start[32];
+
+	prefix_format(&i->prefix, prefix);
+	if (o->export) {
+		printf("%s port25=%s", prefix, action_name[i->action]);
+		if (i->until != 0)
+			printf(" until=%s", when(i->until, until));
+		printf(why[0] != '\0' ? " # %s\n" : "\n", why);
+	} else if (o->json) {
+		json_t *one = json_pack("{s:s,s:s,s:I,s:s,s:s}", "prefix",
+			prefix, "action", action_name[i->action], "until",
+			(json_int_t)i->until, "origin", origin, "why", why);
+
+		if (who == NULL)
+			json_object_set_new(one, "line", json_integer(line));
+		else {
+			json_object_set_new(one, "who", json_string(who));
+			json_object_set_new(one, "since", json_integer(since));
+		}
+		json_array_append_new(o->array, one);
+	} else {
+		if (who == NULL)
+			snprintf(from, sizeof(from), "file:%u", line);
+		else
+			snprintf(from, sizeof(from), "ledger (%s, %s)", who,
+				when(since, start));
+		printf("%-28s %-7s %-21s %s%s%s\n", prefix,
+			action_name[i->action], when(i->until, until), from,
+			why[0] != '\0' ? "  # " : "", why);
+	}
+}
+
+static void
+show_entry(void *arg, const struct ledger_entry *e)
+{
+	show_one(arg, &e->item, "ledger", 0, e->who, e->since, e->why);
+}
+
+static void
+show_file(struct output *o, const struct conf *c)
+{
+	for (size_t n = 0; n < c->nallow; n++) {
+		const struct allow_entry *e = &c->allow[n];
+		struct allow_item i = { .prefix = e->prefix, .until = e->until,
+			.action = (uint8_t)e->action };
+
+		show_one(o, &i, "file", e->line, NULL, 0,
+			e->reason != NULL ? e->reason : "");
+	}
+}
+
+static int
+list(const char *command, int argc, const char *config, bool json, bool export)
+{
+	struct output o = { .json = json && !export, .export = export };
+	struct conf *c;
+	int rc;
+
+	if (argc > 1)
+		return usage(command, "no argument is expected", NULL);
+	if ((c = conf_load(config, stderr)) == NULL)
+		return 2;
+	o.array = json_array();
+	if (!export)
+		show_file(&o, c);
+	rc = ledger_read(c, config, show_entry, &o);
+	if (o.json && rc == 0)
+		print_json(o.array);
+	json_decref(o.array);
+	conf_free(&c);
+	return rc;
+}
+
+int
+cmd_allow_list(int argc, char **argv, const char *config, bool json)
+{
+	(void)argv;
+	return list("list", argc, config, json, false);
+}
+
+int
+cmd_allow_export(int argc, char **argv, const char *config, bool json)
+{
+	(void)argv;
+	return list("export", argc, config, json, true);
+}
+
+int
+cmd_allow_audit(int argc, char **argv, const char *config, bool json)
+{
+	char request[128], at[32], until[32];
+	json_t *answer, *entries, *one;
+	size_t n;
+	int status;
+
+	if (argc > 2 || (argc == 2 && strlen(argv[1]) > 60))
+		return usage("audit", "at most one prefix is expected", NULL);
+	snprintf(request, sizeof(request), "allow audit %s\n",
+		argc == 2 ? argv[1] : "");
+	answer = asked("audit", config, request, -1, "", SECONDS, &status);
+	if (answer == NULL)
+		return status;
+	entries = json_object_get(answer, "entries");
+	if (json)
+		print_json(entries);
+	else
+		json_array_foreach(entries, n, one)
+			printf("%s %-7s %-28s %-7s until %s  %s%s%s\n",
+				when(number_of(one, "at"), at),
+				text_of(one, "op"), text_of(one, "prefix"),
+				text_of(one, "action"),
+				when(number_of(one, "until"), until),
+				text_of(one, "who"),
+				text_of(one, "why")[0] != '\0' ? "  # " : "",
+				text_of(one, "why"));
+	json_decref(answer);
+	return 0;
+}
