@@ -62,7 +62,8 @@ def pytest_runtest_makereport(item, call):
 
 
 ORDER = ("test_lab", "test_kernel", "test_nfq_kernel", "test_scenes",
-         "test_processes", "test_first", "test_rules", "test_peers", "test_review", "test_failures",
+         "test_processes", "test_first", "test_allow", "test_rules",
+         "test_peers", "test_review", "test_failures",
          "test_load")
 
 

@@ -86,7 +86,7 @@ def mount(*args):
 
 
 def private_files():
-    """A /run and an /etc of our own; what is not ours shows through."""
+    """A /run, an /etc and a /var/lib of our own; the rest shows through."""
     socket.sethostname("lab.example")
     mount("-t", "tmpfs", "-o", "mode=755", "lab", "/run")
     for sub in ("log", "mail", "tmp", "spool"):
@@ -101,6 +101,16 @@ def private_files():
     subprocess.run(["cp", "-dR", "--preserve=mode,links", "/etc/.", copy],
                    check=False, stderr=subprocess.DEVNULL)
     mount("--bind", str(copy), "/etc")
+    # The daemon makes /var/lib/sallyport: in a /var/lib that is not the host's,
+    # through which the rest of it shows.
+    state = Path("/run/var-lib")
+    state.mkdir()
+    for entry in Path("/var/lib").iterdir():
+        if entry.is_dir() and not entry.is_symlink() \
+                and entry.name != "sallyport":
+            (state / entry.name).mkdir()
+            mount("--rbind", str(entry), str(state / entry.name))
+    mount("--rbind", str(state), "/var/lib")
     etc = Path("/etc")
     accounts(etc)
     replace(etc / "resolv.conf", "nameserver 203.0.113.53\n"
