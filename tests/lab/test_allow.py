@@ -346,11 +346,9 @@ COUNT = 500_000
 
 
 def half_a_million():
-    """Single addresses all over the dynamic class and beside it."""
-    return [f"198.{18 + n // 65536 % 2}.{n // 256 % 256}.{n % 256}"
-            for n in range(131072)] + [
-        f"203.{n // 65536}.{n // 256 % 256}.{n % 256}"
-        for n in range(COUNT - 131072)]
+    """Single addresses, none of them in the lab's allow file."""
+    return [f"203.{n // 65536}.{n // 256 % 256}.{n % 256}"
+            for n in range(COUNT)]
 
 
 def bare_restore(addresses, path):
@@ -374,22 +372,24 @@ def test_half_a_million_at_the_speed_of_ipset_restore(clean, tmp_path):
     path = tmp_path / "all.list"
     path.write_text("".join(f"{address}\n" for address in addresses))
     bare = bare_restore(addresses, tmp_path / "bare")
-    before = elements("sallyport_allow4")
-    began = time.monotonic()
-    out = clean.cli("allow", "import", str(path), timeout=300).out
-    took = time.monotonic() - began
-    assert f"{COUNT} added" in out and "note" not in out, out
-    assert elements("sallyport_allow4") == before + COUNT
-    ones = []
-    for n in range(20):
-        one = f"204.0.2.{n + 1}"
+    try:
+        before = elements("sallyport_allow4")
         began = time.monotonic()
-        allow(clean, "add", one, "--for", "1h")
-        ones.append(time.monotonic() - began)
-        assert in_set(clean, "sallyport_allow4", one)
-    print(f"bare restore {bare:.2f} s, import {took:.2f} s "
-          f"({took / bare:.2f}), one add {sorted(ones)[10] * 1000:.0f} ms "
-          f"(worst {max(ones) * 1000:.0f})")
-    assert sorted(ones)[10] < 0.5
-    reset_ledger(clean)
+        out = clean.cli("allow", "import", str(path), timeout=300).out
+        took = time.monotonic() - began
+        assert f"{COUNT} added" in out and "note" not in out, out
+        assert elements("sallyport_allow4") == before + COUNT
+        ones = []
+        for n in range(20):
+            one = f"204.0.2.{n + 1}"
+            began = time.monotonic()
+            allow(clean, "add", one, "--for", "1h")
+            ones.append(time.monotonic() - began)
+            assert in_set(clean, "sallyport_allow4", one)
+        print(f"bare restore {bare:.2f} s, import {took:.2f} s "
+              f"({took / bare:.2f}), one add {sorted(ones)[10] * 1000:.0f} ms "
+              f"(worst {max(ones) * 1000:.0f})")
+    finally:
+        reset_ledger(clean)
+    assert sorted(ones)[10] < 0.25
     assert took <= 1.5 * bare or took < bare + 0.3
