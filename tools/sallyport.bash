@@ -22,11 +22,19 @@ _sallyport() {
 		esac
 	done
 	case $words in
-	'') words='check rules bypass status reload healthy -c --json --help --version' ;;
+	'') words='check rules allow bypass status reload healthy -c --json --help --version' ;;
 	' rules') words='show apply verify remove --json --help' ;;
 	' bypass') words='all list end --for --line --destination --json --help' ;;
 	' bypass end') words='all --line --destination --json --help' ;;
 	' bypass '*) words='--for --line --destination --json --help' ;;
+	' allow') words='add del list import export audit --json --help' ;;
+	' allow add'*) words='port25=pass port25=watch port25=relay port25=submit --until --for --pin --why --json --help' ;;
+	' allow del'*) words='--why --json --help' ;;
+	' allow import'*)
+		mapfile -t COMPREPLY < <(compgen -f -- "$current")
+		compopt -o filenames 2> /dev/null
+		return
+		;;
 	' check') words='--defaults --json --help' ;;
 	*) words='--json --help' ;;
 	esac
