@@ -43,33 +43,31 @@ allow_find(const struct conf *conf, const struct addr *line, int64_t now)
 	}
 }
 
-enum action
-conf_policy(const struct conf *conf, const struct addr *line, int64_t now,
-	int *class_r, const struct allow_entry **allow_r)
-{
-	int32_t class = lpm_find(conf->class_lpm, line, NULL);
-	const struct allow_entry *entry = NULL;
-	const struct allow_item *item = NULL;
+/* Who decides about a line: an entry of the file, one of the ledger, which wins
+ * on the same prefix, or neither: then its class. */
+struct decider {
+	int class;			/* -1: not a subscriber */
+	const struct allow_entry *entry;
+	const struct allow_item *item;
+};
 
-	if (class >= 0) {
-		entry = allow_find(conf, line, now);
-		if (conf->ledger != NULL)
-			item = allowmap_find(conf->ledger, line, now);
-		if (item != NULL && entry != NULL &&
-		    item->prefix.len < entry->prefix.len)
-			item = NULL;
-		if (item != NULL)
-			entry = NULL;
-	}
-	if (class_r != NULL)
-		*class_r = class;
-	if (allow_r != NULL)
-		*allow_r = entry;
-	if (class < 0)
-		return ACTION_PASS;
-	if (item != NULL)
-		return (enum action)item->action;
-	return entry != NULL ? entry->action : conf->classes[class].effective;
+static void
+find_decider(const struct conf *conf, const struct addr *line, int64_t now,
+	struct decider *d_r)
+{
+	d_r->class = lpm_find(conf->class_lpm, line, NULL);
+	d_r->entry = NULL;
+	d_r->item = NULL;
+	if (d_r->class < 0)
+		return;
+	d_r->entry = allow_find(conf, line, now);
+	if (conf->ledger != NULL)
+		d_r->item = allowmap_find(conf->ledger, line, now);
+	if (d_r->item != NULL && d_r->entry != NULL &&
+	    d_r->item->prefix.len < d_r->entry->prefix.len)
+		d_r->item = NULL;
+	if (d_r->item != NULL)
+		d_r->entry = NULL;
 }
 
 enum action
@@ -84,22 +82,42 @@ conf_class_action(const struct class_conf *k, const struct addr *destination)
 		k->effective : ACTION_WATCH;
 }
 
+/* destination NULL: towards anybody. */
+static enum action
+decide(const struct conf *conf, const struct addr *line,
+	const struct addr *destination, int64_t now, int *class_r,
+	const struct allow_entry **allow_r)
+{
+	struct decider d;
+
+	find_decider(conf, line, now, &d);
+	if (class_r != NULL)
+		*class_r = d.class;
+	if (allow_r != NULL)
+		*allow_r = d.entry;
+	if (d.class < 0)
+		return ACTION_PASS;
+	if (d.item != NULL)
+		return (enum action)d.item->action;
+	if (d.entry != NULL)
+		return d.entry->action;
+	return destination == NULL ? conf->classes[d.class].effective :
+		conf_class_action(&conf->classes[d.class], destination);
+}
+
+enum action
+conf_policy(const struct conf *conf, const struct addr *line, int64_t now,
+	int *class_r, const struct allow_entry **allow_r)
+{
+	return decide(conf, line, NULL, now, class_r, allow_r);
+}
+
 enum action
 conf_policy_to(const struct conf *conf, const struct addr *line,
 	const struct addr *destination, int64_t now, int *class_r,
 	const struct allow_entry **allow_r)
 {
-	const struct allow_entry *entry;
-	int class;
-	enum action action = conf_policy(conf, line, now, &class, &entry);
-
-	if (class >= 0 && entry == NULL)
-		action = conf_class_action(&conf->classes[class], destination);
-	if (class_r != NULL)
-		*class_r = class;
-	if (allow_r != NULL)
-		*allow_r = entry;
-	return action;
+	return decide(conf, line, destination, now, class_r, allow_r);
 }
 
 bool

@@ -139,7 +139,7 @@ def test_survives_a_restart_and_rules_apply(clean):
 
 def test_control_dies_and_nothing_is_lost(clean):
     allow(clean, "add", "198.18.7.8", "--pin")
-    control, = [pid for pid in clean.children() if pid not in clean.relays()]
+    control, = clean.named("sallyport:ctl")
     since = clean.here()
     os.kill(control, signal.SIGKILL)
     clean.wait_text(since, r"alarm what=process-died")
