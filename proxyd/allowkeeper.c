@@ -37,6 +37,9 @@
 /* Items looked at in one turn of the loop while sets are filled. */
 #define SLICE_ITEMS 16384
 #define CHECK_TICKS 10
+/* A swap that is refused while a set is being listed: how often, how long. */
+#define SWAP_WAITS_MAX 500
+#define SWAP_WAIT_US 10000
 /* The kernel's timers and ours differ by a second: as many looks in a row. */
 #define ODD_MAX 3
 /* Longer timeouts than a set can count are begun anew this often. */
@@ -60,6 +63,8 @@ struct allowkeeper {
 	unsigned set;		/* being filled, SETS: all are */
 	size_t at;
 	bool made[SETS];
+	bool swapped[SETS];
+	unsigned waits;		/* for somebody who lists a set */
 	struct prefix *touched;	/* changed meanwhile */
 	size_t ntouched;
 	bool owes;		/* the answer to a replacement */
@@ -304,6 +309,8 @@ job_drop(struct allowkeeper *k)
 		if (k->made[s])
 			gate_allow_drop(k->p->gate, s / 2, family_of(s));
 	memset(k->made, 0, sizeof(k->made));
+	memset(k->swapped, 0, sizeof(k->swapped));
+	k->waits = 0;
 	k->filling = false;
 	k->ntouched = 0;
 }
@@ -343,6 +350,20 @@ job_start(struct allowkeeper *k)
 	job_next(k);
 }
 
+/* An `ipset list' of half a million elements holds its set for a while. */
+static bool
+job_waits(struct allowkeeper *k)
+{
+	const struct timeval soon = { 0, SWAP_WAIT_US };
+
+	if (++k->waits > SWAP_WAITS_MAX) {
+		log_error("allowlist: a set is held by somebody who lists it");
+		return false;
+	}
+	evtimer_add(k->job, &soon);
+	return true;
+}
+
 static void
 job_finish(struct allowkeeper *k)
 {
@@ -351,11 +372,15 @@ job_finish(struct allowkeeper *k)
 
 	for (size_t i = 0; i < k->ntouched; i++)
 		rc |= bring(k, &k->touched[i], true);
-	for (unsigned s = 0; s < SETS && rc == 0; s++)
-		if (k->made[s]) {
-			rc = gate_allow_swap(k->p->gate, s / 2, family_of(s));
-			there = true;
-		}
+	for (unsigned s = 0; s < SETS && rc == 0; s++) {
+		there = there || k->made[s];
+		if (!k->made[s] || k->swapped[s])
+			continue;
+		rc = gate_allow_swap(k->p->gate, s / 2, family_of(s));
+		k->swapped[s] = rc == 0;
+	}
+	if (rc == 1 && job_waits(k))
+		return;
 	job_drop(k);
 	k->stale = rc != 0 || !there;
 	k->odd = 0;

@@ -31,9 +31,10 @@
 #define BUSY_MS 3000
 #define ERRORS_SHOWN 20
 #define LINE_BYTES 1024
+#define WAL_PAGES 1000	/* SQLite's own default between two checkpoints */
 
 enum statement {
-	BEGIN, COMMIT, ROLLBACK, GET, PUT, DEL, AUDIT, OVER, ALL, HISTORY,
+	BEGIN, COMMIT, ROLLBACK, GET, NEW, PUT, DEL, AUDIT, OVER, ALL, HISTORY,
 	CHANGED, STATEMENTS
 };
 
@@ -43,6 +44,9 @@ static const char *const sql[STATEMENTS] = {
 	[ROLLBACK] = "ROLLBACK",
 	[GET] = "SELECT action, until, pinned, since, why FROM allow "
 		"WHERE key = ?1",
+	[NEW] = "INSERT OR IGNORE INTO allow "
+		"(key, action, until, pinned, since, who, why) "
+		"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
 	[PUT] = "INSERT OR REPLACE INTO allow "
 		"(key, action, until, pinned, since, who, why) "
 		"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -278,7 +282,7 @@ settle(struct ledger *l, bool readonly)
 	sqlite3_db_config(l->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 	sqlite3_db_config(l->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
 	if (run(l, "PRAGMA temp_store = MEMORY; PRAGMA cell_size_check = ON;"
-		    "PRAGMA mmap_size = 0") != 0 ||
+		    "PRAGMA mmap_size = 0; PRAGMA cache_size = -65536") != 0 ||
 	    ask_number(l, "PRAGMA user_version", &version) != 0)
 		return -1;
 	if (version > VERSION || version < 0 || (readonly && version < VERSION)) {
@@ -379,24 +383,14 @@ ledger_get(struct ledger *l, const struct prefix *p, struct ledger_entry *e)
 	return get(l, p, e, NULL);
 }
 
-/* Without a transaction of its own and without audit. */
+/* One row by NEW or PUT. */
 static int
-put(struct ledger *l, const struct ledger_entry *e)
+write_row(struct ledger *l, enum statement how, const struct ledger_entry *e)
 {
-	char why[LEDGER_WHY_MAX];
-	struct ledger_entry old;
+	sqlite3_stmt *st = statement(l, how);
 	uint8_t key[KEY_SIZE];
-	sqlite3_stmt *st;
-	int was = get(l, &e->item.prefix, &old, why);
 
-	if (was < 0)
-		return -1;
-	if (was == 1 && old.item.action == e->item.action &&
-	    old.item.until == e->item.until && old.pinned == e->pinned &&
-	    (e->why == NULL || e->why[0] == '\0' ||
-	    strncmp(why, e->why, LEDGER_WHY_MAX - 1) == 0))
-		return 0;
-	if ((st = statement(l, PUT)) == NULL)
+	if (st == NULL)
 		return -1;
 	key_of(&e->item.prefix, key);
 	sqlite3_bind_blob(st, 1, key, KEY_SIZE, SQLITE_TRANSIENT);
@@ -406,7 +400,31 @@ put(struct ledger *l, const struct ledger_entry *e)
 	sqlite3_bind_int64(st, 5, e->since);
 	bind_text(st, 6, e->who, LEDGER_WHO_MAX);
 	bind_text(st, 7, e->why, LEDGER_WHY_MAX);
-	return finish(l, st, "write the entry") != 0 ? -1 : was + 1;
+	return finish(l, st, "write the entry");
+}
+
+/* Without a transaction of its own and without audit. Most are new, and those
+ * need one look at the tree, not two. */
+static int
+put(struct ledger *l, const struct ledger_entry *e)
+{
+	char why[LEDGER_WHY_MAX];
+	struct ledger_entry old;
+	int was;
+
+	if (write_row(l, NEW, e) != 0)
+		return -1;
+	if (sqlite3_changes(l->db) == 1)
+		return 1;
+	was = get(l, &e->item.prefix, &old, why);
+	if (was < 0)
+		return -1;
+	if (was == 1 && old.item.action == e->item.action &&
+	    old.item.until == e->item.until && old.pinned == e->pinned &&
+	    (e->why == NULL || e->why[0] == '\0' ||
+	    strncmp(why, e->why, LEDGER_WHY_MAX - 1) == 0))
+		return 0;
+	return write_row(l, PUT, e) != 0 ? -1 : was + 1;
 }
 
 int
@@ -670,11 +688,12 @@ static int
 by_prefix(const void *a, const void *b)
 {
 	const struct ledger_entry *x = a, *y = b;
-	uint8_t one[KEY_SIZE], two[KEY_SIZE];
+	int order;
 
-	key_of(&x->item.prefix, one);
-	key_of(&y->item.prefix, two);
-	return memcmp(one, two, KEY_SIZE);
+	if (x->item.prefix.family != y->item.prefix.family)
+		return x->item.prefix.family == AF_INET ? -1 : 1;
+	order = memcmp(x->item.prefix.ip, y->item.prefix.ip, 16);
+	return order != 0 ? order : x->item.prefix.len - y->item.prefix.len;
 }
 
 static int
@@ -732,12 +751,22 @@ ledger_import(struct ledger *l, FILE *f, const char *who, int64_t now,
 		rc = (complain_of(&rd, "cannot be read to its end"), -1);
 	else if (r->errors > 0)
 		rc = -1;
-	else
+	else {
+		sqlite3_wal_autocheckpoint(l->db, 0);
 		rc = write_all(&rd);
+		sqlite3_wal_autocheckpoint(l->db, WAL_PAGES);
+	}
 	if (rd.errors != NULL)
 		fclose(rd.errors);
 	for (size_t i = 0; i < rd.n; i++)
 		free((char *)rd.e[i].why);
 	free(rd.e);
 	return rc;
+}
+
+void
+ledger_settle(struct ledger *l)
+{
+	(void)sqlite3_wal_checkpoint_v2(l->db, NULL, SQLITE_CHECKPOINT_PASSIVE,
+		NULL, NULL);
 }

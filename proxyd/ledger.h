@@ -80,4 +80,8 @@ int ledger_import(struct ledger *l, FILE *f, const char *who, int64_t now,
 /* Has another connection changed something since this was asked last? */
 bool ledger_is_changed(struct ledger *l);
 
+/* After an import has been answered: move the log, which holds it durably, into
+ * the database. Takes as long as the import was big. */
+void ledger_settle(struct ledger *l);
+
 #endif

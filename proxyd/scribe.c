@@ -260,6 +260,7 @@ run(void *arg)
 {
 	const uint64_t one = 1;
 	struct scribe *s = arg;
+	bool is_bulk;
 
 	pthread_mutex_lock(&s->lock);
 	while (!s->leaving) {
@@ -272,6 +273,7 @@ run(void *arg)
 		s->todo = j->next;
 		if (s->todo == NULL)
 			s->todo_end = &s->todo;
+		is_bulk = j->op == SCRIBE_IMPORT;
 		pthread_mutex_unlock(&s->lock);
 		work(s, j);
 		pthread_mutex_lock(&s->lock);
@@ -279,6 +281,13 @@ run(void *arg)
 		s->done = j;
 		/* cannot block: its counter is read before it is full */
 		(void)!write(s->bell, &one, sizeof(one));
+		if (!is_bulk || s->ledger == NULL)
+			continue;
+		/* j is the loop's now, and the kernel's sets are filled while
+		 * the log of a big transaction is worked off */
+		pthread_mutex_unlock(&s->lock);
+		ledger_settle(s->ledger);
+		pthread_mutex_lock(&s->lock);
 	}
 	pthread_mutex_unlock(&s->lock);
 	ledger_close(&s->ledger);

@@ -219,6 +219,8 @@ gate_allow_swap(struct gate *g, enum allow_set set, uint8_t family)
 	head = gate_message(mem, g, IPSET_CMD_SWAP, family, one, 0);
 	mnl_attr_put_strz(head, IPSET_ATTR_SETNAME2, two);
 	error = gate_exchange(g, head, answer, sizeof(answer));
+	if (error == EBUSY)
+		return 1;
 	return error == 0 ? 0 : gate_refused(g, two, error);
 }
 

@@ -137,7 +137,8 @@ int64_t gate_allow_count(struct gate *g, enum allow_set set, uint8_t family);
 /*
  * Replace all: create a second, empty set for n elements, fill it with
  * gate_allow_fill() in as many turns as the caller likes, swap it with the
- * one in use, and drop it. Each 0 or -1.
+ * one in use, and drop it. Each 0 or -1; the swap also 1: somebody lists one of
+ * the two just now, and the kernel wants it asked again.
  */
 int gate_allow_create(struct gate *g, enum allow_set set, uint8_t family,
 	size_t n);
