@@ -8,9 +8,9 @@
  * addresses is as deep as it gets.
  *
  * Built by conf_load() and only read afterwards; the map of the ledger's entries
- * (allowmap.c) also changes and removes. A subscriber chooses the addresses that are looked up (within a
- * prefix of its own), therefore the hash is keyed (SipHash-1-3) with random
- * bytes of each table's birth.
+ * (allowmap.c) also changes and removes. A subscriber chooses the addresses that
+ * are looked up (within a prefix of its own), therefore the hash is keyed
+ * (SipHash-1-3) with random bytes of each table's birth.
  *
  * Must hold: a table is at most half full, so that a probe ends.
  */
