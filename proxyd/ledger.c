@@ -704,7 +704,8 @@ write_all(struct reading *rd)
 	int rc = 0;
 
 	/* in the order of the tree: half a million in a second, not in ten */
-	qsort(rd->e, rd->n, sizeof(*rd->e), by_prefix);
+	if (rd->n > 0)
+		qsort(rd->e, rd->n, sizeof(*rd->e), by_prefix);
 	if (plain(l, BEGIN, "begin") != 0)
 		return -1;
 	for (size_t i = 0; i < rd->n && rc == 0; i++) {
