@@ -53,6 +53,7 @@ smtp = {{
     url = "https://isp.example/op25b"; }};
 }};
 pop3 = {{ wrap = "listed"; }};
+nfq = {{ lines = 20000; }};
 """
 
 EVENT = re.compile(r"(?:^|\s)(relay|block|submit|wrap|tunnel|reset|alarm) "
@@ -95,6 +96,11 @@ def parse(line):
 def is_bad(line):
     level = LEVEL.match(line)
     return bool(UGLY.search(line)) or bool(level and level.group(1) in BAD)
+
+
+def sanitized():
+    """Is this a sanitizer build? Its time and memory say nothing of ours."""
+    return b"__asan_init" in (BUILD / "sallyportd").read_bytes()
 
 
 def built():

@@ -391,5 +391,6 @@ def test_half_a_million_at_the_speed_of_ipset_restore(clean, tmp_path):
               f"(worst {max(ones) * 1000:.0f})")
     finally:
         reset_ledger(clean)
-    assert sorted(ones)[10] < 0.25
-    assert took <= 1.5 * bare or took < bare + 0.3
+    if not daemon.sanitized():
+        assert sorted(ones)[10] < 0.25
+        assert took <= 1.5 * bare or took < bare + 0.3
