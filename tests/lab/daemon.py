@@ -266,8 +266,9 @@ class Daemon:
     # Log -------------------------------------------------------------------
 
     def lines(self, since=0):
+        """Whole lines only: a write over the end of a page is seen by halves."""
         text = self.log.read_text(errors="backslashreplace")
-        return text.splitlines()[since:]
+        return text[:text.rfind("\n") + 1].splitlines()[since:]
 
     def here(self):
         return len(self.lines())
