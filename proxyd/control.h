@@ -4,6 +4,7 @@
  * control.c  loop, messages of the parent, streams of the relays, events
  * ctlsock.c  operators: the control socket
  * ctlallow.c operators: live entries of the allowlist, and their ledger
+ * ctlwords.c operators: the words of such a request
  * names.c    names of servers (names.h)
  */
 #ifndef SALLYPORT_CONTROL_H
@@ -126,6 +127,14 @@ void ctlallow_request(struct client *cl, char *rest);
 /* MSG_ALLOWED. */
 void ctlallow_answer(struct control *c, const struct msg *m);
 json_t *ctlallow_status(const struct control *c);
+
+/* ---- ctlwords.c ---- */
+
+/* The next word, cut off; "" at the end. */
+char *ctlwords_next(char **rest);
+/* The rest of a request into the job that j->op says, and who asks. NULL, or
+ * what is wrong with it. An import takes cl->passed. */
+const char *ctlwords_job(struct client *cl, struct scribe_job *j, char *rest);
 
 /* ---- ctlsock.c ---- */
 

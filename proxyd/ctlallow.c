@@ -1,28 +1,25 @@
 /*
  * ctlallow.c - live entries of the allowlist: from operator to ledger to kernel
  *
- * Does: understand `allow ...' requests of the control socket, have the scribe
- * write them down, then tell the parent (kernel sets) and the relays, and only
+ * Does: have the scribe write down what `allow ...' requests of the control
+ * socket ask for, then tell the parent (kernel sets) and the relays, and only
  * then answer the operator; note in the log who did what and why; take out
  * what has expired; send everything again when somebody else has changed the
  * ledger. Does not: wait for the disk (scribe.c does, in its thread), or give
  * up anything when the ledger fails: what is in force stays in force.
  *
  * Called by ctlsock.c and control.c. Operators control the words of a request;
- * every one is checked here, and nothing of it reaches SQL or a log line but
+ * ctlwords.c checks every one, and nothing of it reaches SQL or a log line but
  * through binding and escaping.
  *
  * Must hold: an answer "ok" means: on the disk, and with "in_force" true in the
  * kernel too.
  */
-#include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
 #include <jansson.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,12 +29,10 @@
 #include "lib/log.h"
 #include "proxyd/control.h"
 
-#define DAY 86400
 #define WATCH_SECONDS 5
 #define ALARM_SECONDS 60
 #define WAIT_SECONDS 10
 #define IMPORT_SECONDS 300
-#define IMPORT_BYTES (256 << 20)
 
 /* ---- what is told: log, parent, relays ---- */
 
@@ -402,146 +397,6 @@ ctlallow_answer(struct control *c, const struct msg *m)
 
 /* ---- requests ---- */
 
-static void
-who_is(uid_t uid, char out[LEDGER_WHO_MAX])
-{
-	const struct passwd *pw = getpwuid(uid);
-
-	if (pw != NULL)
-		snprintf(out, LEDGER_WHO_MAX, "%s", pw->pw_name);
-	else
-		snprintf(out, LEDGER_WHO_MAX, "uid %u", (unsigned)uid);
-}
-
-/* The next word, cut off; "" at the end. */
-static char *
-word(char **rest)
-{
-	char *w = *rest + strspn(*rest, " "), *end = w + strcspn(w, " ");
-
-	*rest = *end == '\0' ? end : end + 1;
-	*end = '\0';
-	return w;
-}
-
-static bool
-is_printable(const char *text)
-{
-	for (; *text != '\0'; text++)
-		if ((unsigned char)*text < ' ' || *text == 0x7f)
-			return false;
-	return true;
-}
-
-/* Is it one line, whose next customer is somebody else? */
-static bool
-is_line(const struct conf *conf, const struct prefix *p)
-{
-	struct addr a = { .family = p->family };
-	int32_t class;
-
-	if (p->family == AF_INET)
-		return p->len == 32;
-	memcpy(a.ip, p->ip, sizeof(a.ip));
-	class = lpm_find(conf->class_lpm, &a, NULL);
-	return p->len >= (class < 0 ? CONF_LINE_LEN6 :
-		conf->classes[class].line_len6);
-}
-
-/* "default", "pin" or a time. NULL, or what is wrong. */
-static const char *
-set_until(const struct conf *conf, struct scribe_job *j, const char *text)
-{
-	struct allow_item *i = &j->entry.item;
-	char *end;
-
-	if (strcmp(text, "pin") == 0) {
-		j->entry.pinned = true;
-		return NULL;
-	}
-	if (strcmp(text, "default") == 0) {
-		j->keep_until = true;
-		i->until = is_line(conf, &i->prefix) ? j->now + DAY : 0;
-		return NULL;
-	}
-	errno = 0;
-	i->until = strtoll(text, &end, 10);
-	if (errno != 0 || *end != '\0' || i->until <= j->now)
-		return "until: a time in the future is expected";
-	return NULL;
-}
-
-static const char *
-set_action(const struct conf *conf, struct allow_item *i, const char *text)
-{
-	size_t n = 0;
-
-	while (n < ACTION_COUNT && strcmp(action_name[n], text) != 0)
-		n++;
-	i->action = (uint8_t)n;
-	if (n == ACTION_COUNT || !allow_item_valid(i))
-		return "port25: pass, watch, relay or submit is expected";
-	if (n == ACTION_SUBMIT && !conf_has_submission(conf))
-		return "port25=submit without a server to submit to";
-	return NULL;
-}
-
-/* The words of add or del into the job. NULL, or what is wrong. */
-static const char *
-set_entry(struct client *cl, struct scribe_job *j, char *rest)
-{
-	const struct conf *conf = cl->control->conf;
-	struct allow_item *i = &j->entry.item;
-	const char *why;
-
-	if (prefix_parse(&i->prefix, word(&rest), &why) != 0)
-		return why;
-	if (i->prefix.len == 0)
-		return "a prefix that covers every address";
-	i->action = ACTION_PASS;
-	if (j->op == SCRIBE_PUT) {
-		if ((why = set_action(conf, i, word(&rest))) != NULL ||
-		    (why = set_until(conf, j, word(&rest))) != NULL)
-			return why;
-	}
-	if (!is_printable(rest))
-		return "why: printable characters are expected";
-	snprintf(j->why, sizeof(j->why), "%.*s", (int)sizeof(j->why) - 1, rest);
-	return NULL;
-}
-
-static const char *
-set_import(struct client *cl, struct scribe_job *j)
-{
-	struct stat st;
-	int fd = cl->passed;
-
-	cl->passed = -1;
-	j->fd = fd;
-	if (cl->control->import != NULL)
-		return "another import is under way";
-	/* a pipe could hold the ledger for ever */
-	if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) ||
-	    (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY)
-		return "a readable file is expected";
-	if (st.st_size > IMPORT_BYTES)
-		return "the file is larger than 256 MB";
-	j->has_submission = conf_has_submission(cl->control->conf);
-	cl->control->import = j;
-	return NULL;
-}
-
-static const char *
-set_audit(struct scribe_job *j, char *rest)
-{
-	const char *text = word(&rest), *why = NULL;
-
-	if (text[0] != '\0' &&
-	    prefix_parse(&j->entry.item.prefix, text, &why) != 0)
-		return why;
-	return NULL;
-}
-
 static const struct {
 	const char *word;
 	enum scribe_op op;
@@ -556,7 +411,7 @@ start(struct client *cl, enum scribe_op op, char *rest)
 {
 	struct control *c = cl->control;
 	struct scribe_job *j = scribe_job_new(op);
-	const char *why = NULL;
+	const char *why;
 
 	if (j == NULL || c->scribe == NULL) {
 		scribe_job_free(j);
@@ -564,13 +419,7 @@ start(struct client *cl, enum scribe_op op, char *rest)
 		return;
 	}
 	j->client = cl->serial;
-	who_is(cl->uid, j->who);
-	if (op == SCRIBE_PUT || op == SCRIBE_DEL)
-		why = set_entry(cl, j, rest);
-	else if (op == SCRIBE_IMPORT)
-		why = set_import(cl, j);
-	else if (op == SCRIBE_AUDIT)
-		why = set_audit(j, rest);
+	why = ctlwords_job(cl, j, rest);
 	if (why != NULL) {
 		scribe_job_free(j);
 		ctlsock_error(cl, why);
@@ -590,7 +439,7 @@ start(struct client *cl, enum scribe_op op, char *rest)
 void
 ctlallow_request(struct client *cl, char *rest)
 {
-	const char *first = word(&rest);
+	const char *first = ctlwords_next(&rest);
 
 	if (strcmp(first, "check") == 0) {
 		(void)control_ask(cl->control, MSG_ALLOW_CHECK);
