@@ -22,7 +22,7 @@ _sallyport() {
 		esac
 	done
 	case $words in
-	'') words='check rules allow bypass status reload healthy -c --json --help --version' ;;
+	'') words='check rules allow bypass probe status reload healthy -c --json --help --version' ;;
 	' rules') words='show apply verify remove --json --help' ;;
 	' bypass') words='all list end --for --line --destination --json --help' ;;
 	' bypass end') words='all --line --destination --json --help' ;;

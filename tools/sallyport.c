@@ -95,6 +95,12 @@ static const struct command commands[] = {
 		"a server, a destination;\n--line and --destination say so. "
 		"Changes the kernel's sets at once, with or\nwithout a "
 		"daemon; needs root. Sessions that the daemon holds go on.\n" },
+	{ "probe", "ADDR|NAME ...", cmd_probe,
+		"do a server's secure mail ports answer, with whose certificate",
+		"Asks 587 (STARTTLS), 465, 993 and 995 of each address once: a "
+		"greeting, TLS,\na goodbye; no login, no mail. Exit status 0: "
+		"each can be used for\nsubmission under a name that is "
+		"configured or said here.\n" },
 	{ "status", "", cmd_status, "what the running daemon is doing",
 		"Asks the daemon on its control socket. Exit status 3 when it "
 		"does not\nanswer.\n" },
