@@ -23,6 +23,7 @@
 #include <net/if.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <time.h>
@@ -30,6 +31,7 @@
 
 #include "lib/ipc.h"
 #include "lib/log.h"
+#include "nfq/dests.h"
 #include "nfq/packet.h"
 #include "proxyd/msg.h"
 #include "proxyd/sandbox.h"
@@ -269,11 +271,24 @@ start(struct nfq *n)
 	return sandbox_enter(SANDBOX_NFQ, s->user);
 }
 
+/* Where the destinations of each class are kept; without memory they are not. */
+static int *
+open_places(const struct nfq_start *s)
+{
+	int *place = s->dests == NULL ? NULL :
+		calloc(s->conf->nclasses, sizeof(*place));
+
+	for (size_t i = 0; place != NULL && i < s->conf->nclasses; i++)
+		place[i] = dests_place(s->dests, s->conf->classes[i].name);
+	return place;
+}
+
 int
 nfq_main(const struct nfq_start *s)
 {
 	static struct nfq n;	/* too big for a stack */
 	const struct msg drained = { .type = MSG_DRAINED };
+	int *place = open_places(s);
 
 	n.start = s;
 	n.queue_fd = -1;
@@ -281,6 +296,8 @@ nfq_main(const struct nfq_start *s)
 	n.judge.conf = s->conf;
 	n.judge.table = s->table;
 	n.judge.return_path = s->return_path;
+	n.judge.dests = place != NULL ? s->dests : NULL;
+	n.judge.place = place;
 	if (start(&n) == 0) {
 		n.window_start = monotonic_ns();
 		run(&n);
@@ -291,6 +308,7 @@ nfq_main(const struct nfq_start *s)
 	if (n.interfaces != NULL)
 		nlif_close(n.interfaces);
 	queue_free(&n.queue);
+	free(place);
 	if (n.queue_fd >= 0 && s->queue_fd < 0)
 		close(n.queue_fd);
 	return n.status;

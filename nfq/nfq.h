@@ -12,6 +12,7 @@
 #include "nfq/queue.h"
 
 struct conf;
+struct dests;
 struct table;
 
 /* What the rules queue to unless told otherwise. */
@@ -21,6 +22,7 @@ struct nfq_start {
 	const struct conf *conf;
 	struct table *table;
 	struct nfq_counts *counts;	/* nfq_counts_new() */
+	struct dests *dests;		/* dests_new(); NULL: not kept */
 	struct queue_conf queue;	/* number, mark of a reset, mark mask */
 	int queue_fd;			/* of queue_bind(): lives on when nfq dies;
 					 * -1: bind here, the queue ends with us */

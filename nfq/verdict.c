@@ -27,6 +27,7 @@
 
 #include "conf/conf.h"
 #include "conf/lpm.h"
+#include "nfq/dests.h"
 
 enum { PORT_SMTP = 25, PORT_SUBMISSIONS = 465, PORT_SUBMISSION = 587 };
 
@@ -120,6 +121,22 @@ is_allowed(const struct judge *j, const struct addr *line)
 	return entry != NULL;
 }
 
+/* A first packet in `watch': the line's record, and where it went. True: a
+ * retransmission, counted as such only. */
+static bool
+watch(const struct judge *j, const struct packet *p, const struct look *l,
+	struct line_record *r, uint32_t tuple)
+{
+	int found = table_contact(j->table, r, j->now, &p->dst, tuple, false);
+
+	if (p->syn != 0)
+		atomic_store_explicit(&r->syn, p->syn, memory_order_relaxed);
+	if (found != -1 && j->dests != NULL && j->place[l->class] >= 0)
+		dests_count(j->dests, j->place[l->class], &p->dst,
+			(uint32_t)l->aim.tag);
+	return found == -1;
+}
+
 static enum verdict
 first_packet(const struct judge *j, const struct packet *p,
 	const struct look *l, struct line_record *r, bool *again_r)
@@ -134,13 +151,8 @@ first_packet(const struct judge *j, const struct packet *p,
 
 		if (action != ACTION_WATCH)
 			*again_r = table_attempt(r, j->now, tuple) == -1;
-		else {
-			*again_r = table_contact(j->table, r, j->now, &p->dst,
-				tuple, false) == -1;
-			if (p->syn != 0)
-				atomic_store_explicit(&r->syn, p->syn,
-					memory_order_relaxed);
-		}
+		else
+			*again_r = watch(j, p, l, r, tuple);
 		level = table_level(j->table, r);
 	}
 	v = verdict_decide(action, level);

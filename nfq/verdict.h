@@ -22,10 +22,14 @@ enum verdict {
 	VERDICT_COUNT
 };
 
+struct dests;
+
 struct judge {
 	const struct conf *conf;
 	struct table *table;
 	enum return_path return_path;
+	struct dests *dests;	/* destinations of watched classes; or NULL */
+	const int *place;	/* ... of each class in it, -1: none */
 	uint32_t now;		/* table_now(), renewed by the caller each turn */
 	int64_t unix_now;	/* time(), for allowlist entries that expire */
 };

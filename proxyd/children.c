@@ -148,6 +148,7 @@ run_control(struct parent *p, int channel)
 	const struct control_start s = { .conf = p->conf,
 		.listener = p->control_listener, .parent = channel,
 		.table = p->table, .nfq_counts = p->nfq_counts,
+		.dests = p->dests,
 		.foreground = p->foreground, .started = p->started };
 
 	return control_main(&s);
@@ -169,7 +170,8 @@ static int
 run_nfq(struct parent *p, int channel)
 {
 	const struct nfq_start s = { .conf = p->conf, .table = p->table,
-		.counts = p->nfq_counts, .queue = sockets_queue_conf(p->conf),
+		.counts = p->nfq_counts, .dests = p->dests,
+		.queue = sockets_queue_conf(p->conf),
 		.queue_fd = p->queue, .parent = channel,
 		.user = p->conf->user_control,
 		.return_path = p->conf->return_path,

@@ -565,6 +565,7 @@ control_main(const struct control_start *s)
 	c.listener = s->listener;
 	c.table = s->table;
 	c.nfq_counts = s->nfq_counts;
+	c.dests = s->dests;
 	for (size_t i = 0; i < RELAYS_MAX; i++) {
 		c.relay[i].control = &c;
 		c.relay[i].fd = -1;

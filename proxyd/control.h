@@ -5,6 +5,7 @@
  * ctlsock.c  operators: the control socket
  * ctlallow.c operators: live entries of the allowlist, and their ledger
  * ctlwords.c operators: the words of such a request
+ * ctlplan.c  operators: what enforcing would change
  * names.c    names of servers (names.h)
  */
 #ifndef SALLYPORT_CONTROL_H
@@ -23,6 +24,7 @@
 
 struct event;
 struct event_base;
+struct dests;
 struct nfq_counts;
 struct table;
 
@@ -88,6 +90,7 @@ struct control {
 	unsigned nfq_restarts;
 	struct table *table;	/* NULL: none is kept */
 	const struct nfq_counts *nfq_counts;	/* NULL: no queue is read */
+	const struct dests *dests;	/* the same */
 	uint64_t events;	/* written by this process */
 	struct client *clients;
 	size_t nclients;
@@ -127,6 +130,11 @@ void ctlallow_request(struct client *cl, char *rest);
 /* MSG_ALLOWED. */
 void ctlallow_answer(struct control *c, const struct msg *m);
 json_t *ctlallow_status(const struct control *c);
+
+/* ---- ctlplan.c ---- */
+
+/* The request "plan"; answers in time. */
+void ctlplan_request(struct client *cl);
 
 /* ---- ctlwords.c ---- */
 

@@ -1,7 +1,7 @@
 /*
  * ctlsock.c - operators at the control socket
  *
- * Does: one request line ("status", "healthy", "reload", "allow ..."), one JSON
+ * Does: one request line ("status", "healthy", "reload", "plan", "allow ..."), one JSON
  * object as the answer, close. Does not: keep a connection, or decide who may ask: the
  * directory of the socket (0750) and the socket itself (0660) do; the user is
  * read with SO_PEERCRED and named in the log where something is changed.
@@ -390,6 +390,8 @@ execute(struct client *cl)
 			why == NULL, "complaint", why));
 	else if (strcmp(cl->request, "reload") == 0)
 		ask_reload(cl);
+	else if (strcmp(cl->request, "plan") == 0)
+		ctlplan_request(cl);
 	else if (strncmp(cl->request, "allow ", 6) == 0)
 		ctlallow_request(cl, cl->request + 6);
 	else

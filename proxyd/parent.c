@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "lib/log.h"
+#include "nfq/dests.h"
 #include "nfq/nfq.h"
 #include "proxyd/parent.h"
 #include "proxyd/roles.h"
@@ -351,7 +352,8 @@ open_first_packet(struct parent *p)
 	if (p->conf->nfq_queue == 0)
 		return 0;
 	p->nfq_counts = nfq_counts_new();
-	if (p->nfq_counts == NULL)
+	p->dests = dests_new();
+	if (p->nfq_counts == NULL || p->dests == NULL)
 		return -1;
 	p->queue = queue_bind(&queue);
 	return p->queue;

@@ -26,6 +26,7 @@
 #include "proxyd/msg.h"
 #include "rules/rules.h"
 
+struct dests;
 struct event;
 struct event_base;
 struct nfq_counts;
@@ -120,6 +121,7 @@ struct parent {
 	struct adaptive *adaptive;
 	struct table *table;
 	struct nfq_counts *nfq_counts;
+	struct dests *dests;
 
 	int64_t ticked_at;
 	uint32_t sequence;	/* of the last ping */

@@ -13,6 +13,7 @@
 
 struct conf;
 struct adaptive;
+struct dests;
 struct nfq_counts;
 struct table;
 
@@ -33,6 +34,7 @@ struct control_start {
 	int parent;
 	struct table *table;		/* NULL: none is kept */
 	const struct nfq_counts *nfq_counts;	/* NULL: no queue is read */
+	const struct dests *dests;		/* the same */
 	bool foreground;
 	int64_t started;		/* of the daemon, ms of CLOCK_MONOTONIC */
 };

@@ -30,6 +30,9 @@ int cmd_status(int argc, char **argv, const char *config, bool json);
 int cmd_reload(int argc, char **argv, const char *config, bool json);
 int cmd_healthy(int argc, char **argv, const char *config, bool json);
 
+/* cmd_plan.c */
+int cmd_plan(int argc, char **argv, const char *config, bool json);
+
 /* cmd_probe.c */
 int cmd_probe(int argc, char **argv, const char *config, bool json);
 

@@ -22,7 +22,7 @@ _sallyport() {
 		esac
 	done
 	case $words in
-	'') words='check rules allow bypass probe status reload healthy -c --json --help --version' ;;
+	'') words='check rules allow bypass plan probe status reload healthy -c --json --help --version' ;;
 	' rules') words='show apply verify remove --json --help' ;;
 	' bypass') words='all list end --for --line --destination --json --help' ;;
 	' bypass end') words='all --line --destination --json --help' ;;
@@ -35,6 +35,7 @@ _sallyport() {
 		compopt -o filenames 2> /dev/null
 		return
 		;;
+	' plan'*) words='--probe --json --help' ;;
 	' check') words='--defaults --json --help' ;;
 	*) words='--json --help' ;;
 	esac

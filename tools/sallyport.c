@@ -95,6 +95,12 @@ static const struct command commands[] = {
 		"a server, a destination;\n--line and --destination say so. "
 		"Changes the kernel's sets at once, with or\nwithout a "
 		"daemon; needs root. Sessions that the daemon holds go on.\n" },
+	{ "plan", "[CLASS] [--probe[=N]]", cmd_plan,
+		"what enforcing each class would change, from what was seen",
+		"Asks the daemon for what it has counted: lines that tried, how "
+		"they look,\nand where they went. --probe asks the secure ports "
+		"of the N destinations\ndialled most (20; see probe). Exit "
+		"status 3: the daemon does not answer.\n" },
 	{ "probe", "ADDR|NAME ...", cmd_probe,
 		"do a server's secure mail ports answer, with whose certificate",
 		"Asks 587 (STARTTLS), 465, 993 and 995 of each address once: a "
