@@ -139,6 +139,16 @@ places_end(void **state)
 	assert_true(dests_place(d, name) >= 0);
 }
 
+static void __attribute__((noreturn))
+write_for_ever(struct dests *d, int place)
+{
+	for (uint32_t i = 0;; i++) {
+		const struct addr a = v4(i);
+
+		dests_count(d, place, &a, i);
+	}
+}
+
 /* Killed in the middle of anything, the writer leaves what can be read. */
 static void
 writer_is_killed(void **state)
@@ -154,11 +164,8 @@ writer_is_killed(void **state)
 		uint64_t before;
 
 		assert_true(pid >= 0);
-		for (uint32_t i = 0; pid == 0; i++) {
-			const struct addr a = v4(i);
-
-			dests_count(d, place, &a, i);
-		}
+		if (pid == 0)
+			write_for_ever(d, place);
 		(void)dests_list(d, "dynamic", list, &before);
 		do {
 			size_t n = dests_list(d, "dynamic", list, &all);
