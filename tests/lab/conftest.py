@@ -9,10 +9,13 @@ import proc
 import world as world_module
 
 
-def pytest_configure():
-    if not enter.inside():
+def pytest_configure(config):
+    if not enter.inside() and not config.getoption("tx", None):
         raise pytest.UsageError("these tests run inside the lab: "
                                 "tests/lab/lab test")
+
+
+shared = None   # the daemon of `running`, once there is one
 
 
 @pytest.fixture(scope="session")
@@ -23,11 +26,28 @@ def world():
 @pytest.fixture(scope="session")
 def running(world):
     """The daemon that the tests share, past its grace time."""
-    gate = daemon_module.Daemon(daemon_module.quick()).start()
+    global shared
+    gate = shared = daemon_module.Daemon(daemon_module.quick()).start()
     gate.wait_all()
     yield gate
+    end(gate)
+
+
+def end(gate):
     code = gate.stop()
     assert code == 0, f"sallyportd ended with {code}\n{proc.tail(gate.log)}"
+
+
+@pytest.fixture(scope="module")
+def direct(world):
+    """The lab as it is without us, whatever module ran in it before."""
+    if shared and shared.alive():
+        end(shared)
+        shared.rules("remove")
+    yield world
+    if shared and not shared.alive():
+        shared.start()
+        shared.wait_all()
 
 
 @pytest.fixture
@@ -61,12 +81,12 @@ def pytest_runtest_makereport(item, call):
             report.sections.append((str(path), proc.tail(path, 15)))
 
 
-ORDER = ("test_lab", "test_kernel", "test_nfq_kernel", "test_scenes",
+ORDER = ("test_kernel", "test_nfq_kernel", "test_scenes",
          "test_processes", "test_first", "test_plan", "test_allow", "test_rules",
          "test_peers", "test_review", "test_probe", "test_failures",
-         "test_load")
+         "test_load", "test_lab")
 
 
 def pytest_collection_modifyitems(items):
-    """The lab without a daemon first: those tests see mail go direct."""
+    """Long modules first, so that no lab has to wait for another."""
     items.sort(key=lambda item: ORDER.index(item.module.__name__))

@@ -18,6 +18,7 @@ from dovecot import PASSWORD
 from peer import Peer
 
 FAMILIES = pytest.mark.parametrize("family", (4, 6), ids=("v4", "v6"))
+pytestmark = pytest.mark.usefixtures("direct")
 
 
 @FAMILIES
