@@ -351,46 +351,52 @@ def half_a_million():
             for n in range(COUNT)]
 
 
-def bare_restore(addresses, path):
-    """Seconds that `ipset restore' of the same takes, best of two."""
-    path.write_text("create bare hash:net family inet hashsize 524288 "
-                    "maxelem 2097152 timeout 0\n" + "".join(
-                        f"add bare {address}\n" for address in addresses))
-    best = None
-    for _ in range(2):
-        began = time.monotonic()
-        assert proc.run("gw", ["ipset", "restore", "-f", str(path)]).ok
-        took = time.monotonic() - began
-        best = took if best is None else min(best, took)
-        assert proc.run("gw", ["ipset", "destroy", "bare"]).ok
-    return best
+def bare_restore(path):
+    """Seconds that `ipset restore' of the same takes."""
+    began = time.monotonic()
+    assert proc.run("gw", ["ipset", "restore", "-f", str(path)]).ok
+    took = time.monotonic() - began
+    assert proc.run("gw", ["ipset", "destroy", "bare"]).ok
+    return took
+
+
+def import_all(gate, path):
+    """Seconds from the command to the last element in the kernel."""
+    before = elements("sallyport_allow4")
+    began = time.monotonic()
+    out = gate.cli("allow", "import", str(path), timeout=300).out
+    took = time.monotonic() - began
+    assert f"{COUNT} added" in out and "note" not in out, out
+    assert elements("sallyport_allow4") == before + COUNT
+    return took
 
 
 def test_half_a_million_at_the_speed_of_ipset_restore(clean, tmp_path):
-    """And while they come, another line is let out within 50 ms."""
+    """And beside them another line is let out at once. Of both speeds the best
+    of a few turns counts: noise only ever makes a turn slower."""
     addresses = half_a_million()
-    path = tmp_path / "all.list"
+    path, bare = tmp_path / "all.list", tmp_path / "bare"
     path.write_text("".join(f"{address}\n" for address in addresses))
-    bare = bare_restore(addresses, tmp_path / "bare")
+    bare.write_text("create bare hash:net family inet hashsize 524288 "
+                    "maxelem 2097152 timeout 0\n" + "".join(
+                        f"add bare {address}\n" for address in addresses))
+    theirs, ours, ones = [], [], []
     try:
-        before = elements("sallyport_allow4")
-        began = time.monotonic()
-        out = clean.cli("allow", "import", str(path), timeout=300).out
-        took = time.monotonic() - began
-        assert f"{COUNT} added" in out and "note" not in out, out
-        assert elements("sallyport_allow4") == before + COUNT
-        ones = []
+        while len(ours) < 4 and (not ours or
+                                 min(ours) > 1.5 * min(theirs)):
+            reset_ledger(clean)
+            theirs.append(bare_restore(bare))
+            ours.append(import_all(clean, path))
         for n in range(20):
             one = f"204.0.2.{n + 1}"
             began = time.monotonic()
             allow(clean, "add", one, "--for", "1h")
             ones.append(time.monotonic() - began)
             assert in_set(clean, "sallyport_allow4", one)
-        print(f"bare restore {bare:.2f} s, import {took:.2f} s "
-              f"({took / bare:.2f}), one add {sorted(ones)[10] * 1000:.0f} ms "
-              f"(worst {max(ones) * 1000:.0f})")
     finally:
         reset_ledger(clean)
+    print(f"bare restore {theirs}, import {ours}, one add "
+          f"{sorted(ones)[10] * 1000:.0f} ms (worst {max(ones) * 1000:.0f})")
     if not daemon.sanitized():
         assert sorted(ones)[10] < 0.25
-        assert took <= 1.5 * bare or took < bare + 0.3
+        assert min(ours) <= 1.5 * min(theirs)
