@@ -5,7 +5,7 @@
  * limits and ends it: session_fail with words for the client, session_finish
  * without, session_abort with resets. All three may be called from anywhere
  * below; the session is freed only when control is back in the callback that
- * the loop called (leave()). Every end writes exactly one event.
+ * the loop called (session_leave()). Every end writes exactly one event.
  *
  * Both peers are hostile; what they can do here is to be slow, to vanish, and
  * to open sessions up to the limits of the line and of the relay.
@@ -25,7 +25,6 @@
 #include "proxyd/adaptive.h"
 #include "proxyd/contact.h"
 #include "proxyd/lines.h"
-#include "proxyd/tls.h"
 
 /* DESIGN.md section 6, timers: milliseconds. */
 #define LIMIT_CONNECT 5000
@@ -36,7 +35,6 @@
 #define LIMIT_HALF_CLOSED 120000	/* one side has ended */
 
 static void on_timer(evutil_socket_t fd, short what, void *arg);
-static void on_event(evutil_socket_t fd, short what, void *arg);
 
 void
 session_phase(struct session *s, enum phase phase)
@@ -201,156 +199,14 @@ session_fail(struct session *s, enum reason why, const char *detail)
 	session_finish(s, why);
 }
 
-/* ---- upstream ---- */
-
-static void start_tls(struct session *s);
-
-static void
-upstream_ready(struct session *s)
+bool
+session_is_early(const struct session *s)
 {
-	struct sink out[2];
-	enum act act;
-
-	session_phase(s, PHASE_TALK);
-	session_open_sinks(s, out);
-	act = s->machine.ops->upstream(&s->machine, out);
-	session_flush_sinks(s, out);
-	session_act(s, act);
-}
-
-static void
-connected(struct session *s)
-{
-	struct sockaddr_storage ss;
-	socklen_t len = sizeof(ss);
-	struct chan *c = &s->side[SERVER];
-
-	if (getsockname(c->fd, (struct sockaddr *)&ss, &len) == 0)
-		(void)addr_from_sockaddr(&s->out, (struct sockaddr *)&ss);
-	if (s->machine.dial.mode == TLS_IMPLICIT)
-		start_tls(s);
-	else
-		upstream_ready(s);
-}
-
-static void
-check_connect(struct session *s)
-{
-	struct chan *c = &s->side[SERVER];
-	int error = 0;
-	socklen_t len = sizeof(error);
-
-	if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len) == -1)
-		error = errno;
-	if (error != 0)
-		session_fail(s, error == ETIMEDOUT ? REASON_CONNECT_TIMEOUT :
-			REASON_CONNECT_FAILED, strerror(error));
-	else
-		connected(s);
-}
-
-static void
-dial(struct session *s)
-{
-	struct addr to = s->origin, from = s->src;
-	struct chan *c = &s->side[SERVER];
-	int fd;
-
-	if (s->machine.dial.port != 0)
-		to.port = s->machine.dial.port;
-	from.port = 0;
-	s->machine.notes.stage = s->machine.notes.stage < STAGE_CONNECT ?
-		STAGE_CONNECT : s->machine.notes.stage;
-	switch (upstream_dial(s->relay->upstream, &to, &from, &s->waiter, &fd)) {
-	case DIAL_STARTED:
-		session_phase(s, PHASE_CONNECT);
-		if (chan_watch(c, fd, s->relay->base, on_event, s) == -1)
-			session_fail(s, REASON_NO_MEMORY, "");
-		break;
-	case DIAL_WAIT:
-		session_phase(s, PHASE_SOCKET);
-		break;
-	case DIAL_FORBIDDEN:
-		session_fail(s, REASON_FORBIDDEN,
-			upstream_allowed(s->relay->upstream, &to));
-		break;
-	default:
-		session_fail(s, errno == EADDRNOTAVAIL || errno == EADDRINUSE ?
-			REASON_NO_SOCKET : REASON_CONNECT_FAILED,
-			strerror(errno));
-		break;
-	}
-}
-
-static void
-check_tls(struct session *s)
-{
-	struct chan *c = &s->side[SERVER];
-	char why[EVENT_DETAIL_MAX];
-	bool certificate = false;
-	int result = chan_handshake(c);
-
-	if (result == 0)
-		return;
-	if (result == -1) {
-		tls_failure(c->ssl, why, sizeof(why), &certificate);
-		/* The alert that says so is worth sending. */
-		session_fail(s, certificate ? REASON_CERTIFICATE :
-			REASON_TLS_FAILED, why);
-		return;
-	}
-	if (tls_verified(c->ssl, why, sizeof(why)) == -1) {
-		session_fail(s, REASON_CERTIFICATE, why);
-		return;
-	}
-	s->tls = (uint8_t)tls_version(c->ssl);
-	if (SSL_session_reused(c->ssl))
-		s->relay->counters.tls_resumed++;
-	else
-		s->relay->counters.tls_full++;
-	upstream_ready(s);
-}
-
-static void
-start_tls(struct session *s)
-{
-	struct chan *c = &s->side[SERVER];
-	struct addr to = s->origin;
-
-	to.port = s->machine.dial.port;
-	if (c->view_len > 0) {
-		session_fail(s, REASON_TLS_INJECTION, "");
-		return;
-	}
-	if (chan_tls(c, s->relay->tls, s->context.server->name,
-		(unsigned)s->server, &to) == -1) {
-		session_fail(s, REASON_NO_MEMORY, "");
-		return;
-	}
-	session_phase(s, PHASE_TLS);
-	check_tls(s);
-}
-
-/* Octets the client sent before it was allowed to. */
-static bool
-has_early(struct chan *c)
-{
+	const struct chan *c = &s->side[CLIENT];
 	uint8_t octet;
 
 	return c->view_len > 0 ||
 		recv(c->fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
-}
-
-static void
-start_tunnel(struct session *s)
-{
-	if (s->side[SERVER].view_len > 0 || has_early(&s->side[CLIENT])) {
-		session_fail(s, REASON_TLS_INJECTION, "");
-		return;
-	}
-	s->kind = EVENT_TUNNEL;
-	s->machine.expect[CLIENT] = s->machine.expect[SERVER] = EXPECT_RAW;
-	s->machine.notes.stage = STAGE_TLS;
 }
 
 void
@@ -366,13 +222,13 @@ session_act(struct session *s, enum act act)
 		}
 		close_server(s, false);
 		s->dial_since = relay_now();
-		dial(s);
+		dial_begin(s);
 		break;
 	case ACT_TLS:
-		start_tls(s);
+		dial_tls(s);
 		break;
 	case ACT_TUNNEL:
-		start_tunnel(s);
+		dial_tunnel(s);
 		break;
 	case ACT_HANGUP:
 		close_server(s, true);
@@ -493,7 +349,7 @@ expired(struct session *s)
 {
 	switch (s->phase) {
 	case PHASE_DELAY:
-		s->machine.notes.early = has_early(&s->side[CLIENT]);
+		s->machine.notes.early = session_is_early(s);
 		greet(s);
 		break;
 	case PHASE_SOCKET:
@@ -522,12 +378,12 @@ expired(struct session *s)
 	}
 }
 
-/* ---- the loop's callbacks: each ends in leave() ---- */
+/* ---- the loop's callbacks: each ends in session_leave() ---- */
 
 /* A turn ends: what can move moves, what was queued goes out; a session that is
  * over is gone after it. */
-static void
-leave(struct session *s)
+void
+session_leave(struct session *s)
 {
 	struct chan *client = &s->side[CLIENT];
 
@@ -544,21 +400,18 @@ leave(struct session *s)
 	arm(s);
 }
 
-static void
-on_event(evutil_socket_t fd, short what, void *arg)
+void
+session_on_event(evutil_socket_t fd, short what, void *arg)
 {
 	struct session *s = arg;
 	struct chan *c = fd == s->side[CLIENT].fd ? &s->side[CLIENT] :
 		&s->side[SERVER];
 
 	chan_notice(c, what);
-	if (c == &s->side[SERVER]) {
-		if (s->phase == PHASE_CONNECT)
-			check_connect(s);
-		else if (s->phase == PHASE_TLS)
-			check_tls(s);
-	}
-	leave(s);
+	if (c == &s->side[SERVER] &&
+	    (s->phase == PHASE_CONNECT || s->phase == PHASE_TLS))
+		dial_continue(s);
+	session_leave(s);
 }
 
 static void
@@ -571,24 +424,14 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 	s->armed = 0;
 	if (s->deadline <= relay_now())
 		expired(s);
-	leave(s);
-}
-
-static void
-on_socket(struct upstream_waiter *w)
-{
-	struct session *s = (struct session *)((char *)w -
-		offsetof(struct session, waiter));
-
-	dial(s);
-	leave(s);
+	session_leave(s);
 }
 
 void
 session_goodbye(struct session *s)
 {
 	session_fail(s, REASON_DRAIN, "");
-	leave(s);
+	session_leave(s);
 }
 
 /* ---- birth ---- */
@@ -677,7 +520,7 @@ session_open(struct relay *r, int fd, const struct addr *src,
 	s->line = d.line;
 	s->class_index = d.class_index;
 	s->server = d.server;
-	s->waiter.wake = on_socket;
+	s->waiter.wake = dial_socket;
 	chan_init(&s->side[CLIENT], r->scratch, CLIENT);
 	chan_init(&s->side[SERVER], r->scratch, SERVER);
 	event_assign(&s->timer, r->base, -1, 0, on_timer, s);
@@ -688,9 +531,10 @@ session_open(struct relay *r, int fd, const struct addr *src,
 		contact_note(r->table, r->conf, d.class_index, fd, src, origin,
 			r->conf->nfq_queue != 0);
 	choose_machine(s, &d);
-	if (chan_watch(&s->side[CLIENT], fd, r->base, on_event, s) == -1)
+	if (chan_watch(&s->side[CLIENT], fd, r->base, session_on_event,
+		s) == -1)
 		session_abort(s, REASON_NO_MEMORY);
 	else
 		begin(s, &d);
-	leave(s);
+	session_leave(s);
 }

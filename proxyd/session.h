@@ -1,9 +1,9 @@
 /*
  * session.h - one captured connection from accept to its log line
  *
- * session.c is its life (open, dial, time limits, end), pump.c moves bytes
- * between its two sides and the machine. Only these two files and relay.c
- * include this header.
+ * session.c is its life (open, time limits, end), dial.c its way to the server,
+ * pump.c moves bytes between its two sides and the machine. Only these three
+ * files and relay.c include this header.
  */
 #ifndef SALLYPORT_SESSION_H
 #define SALLYPORT_SESSION_H
@@ -60,7 +60,7 @@ void session_open(struct relay *r, int fd, const struct addr *src,
 /* The relay leaves: say goodbye and end. */
 void session_goodbye(struct session *s);
 
-/* ---- between session.c and pump.c ---- */
+/* ---- between session.c, dial.c and pump.c ---- */
 
 /* Move and send what can be. true: the turn was over before that was done. */
 bool pump_run(struct session *s);
@@ -78,6 +78,27 @@ void session_finish(struct session *s, enum reason why);
 void session_abort(struct session *s, enum reason why);
 
 void session_phase(struct session *s, enum phase phase);
+
+/* Octets the client sent before it was allowed to. */
+bool session_is_early(const struct session *s);
+
+/* Of a chan in the loop; arg: the session. */
+void session_on_event(evutil_socket_t fd, short what, void *arg);
+
+/* The end of each of the loop's callbacks: what can move moves; a session that
+ * is over is gone after it. */
+void session_leave(struct session *s);
+
+/* Connect to machine.dial: as far as it goes now. The server side is closed. */
+void dial_begin(struct session *s);
+/* The server side is readable or writable while it connects or shakes hands. */
+void dial_continue(struct session *s);
+/* A socket has come from the parent. */
+void dial_socket(struct upstream_waiter *w);
+/* TLS on the connection that there is. */
+void dial_tls(struct session *s);
+/* From here on opaque. */
+void dial_tunnel(struct session *s);
 
 /* Give the sinks of a machine call to the two sides. */
 void session_flush_sinks(struct session *s, struct sink out[2]);

@@ -1,0 +1,177 @@
+/*
+ * dial.c - the server's side of a session comes to be
+ *
+ * A socket from the parent, the connection, TLS on it or a tunnel through it,
+ * and the machine told when it stands. Whatever fails ends the session with the
+ * reason; time limits are session.c's. Decides neither whom to dial nor what is
+ * said: that is the machine's.
+ *
+ * Called by session.c, and by the loop when a socket has come. The server
+ * controls the handshake and its certificate; clear octets on either side of
+ * a switch to TLS end the session (TRAPS 1 and 2).
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "proxyd/session.h"
+#include "proxyd/tls.h"
+
+static void
+upstream_ready(struct session *s)
+{
+	struct sink out[2];
+	enum act act;
+
+	session_phase(s, PHASE_TALK);
+	session_open_sinks(s, out);
+	act = s->machine.ops->upstream(&s->machine, out);
+	session_flush_sinks(s, out);
+	session_act(s, act);
+}
+
+static void
+connected(struct session *s)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	struct chan *c = &s->side[SERVER];
+
+	if (getsockname(c->fd, (struct sockaddr *)&ss, &len) == 0)
+		(void)addr_from_sockaddr(&s->out, (struct sockaddr *)&ss);
+	if (s->machine.dial.mode == TLS_IMPLICIT)
+		dial_tls(s);
+	else
+		upstream_ready(s);
+}
+
+static void
+check_connect(struct session *s)
+{
+	struct chan *c = &s->side[SERVER];
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len) == -1)
+		error = errno;
+	if (error != 0)
+		session_fail(s, error == ETIMEDOUT ? REASON_CONNECT_TIMEOUT :
+			REASON_CONNECT_FAILED, strerror(error));
+	else
+		connected(s);
+}
+
+void
+dial_begin(struct session *s)
+{
+	struct addr to = s->origin, from = s->src;
+	struct chan *c = &s->side[SERVER];
+	int fd;
+
+	if (s->machine.dial.port != 0)
+		to.port = s->machine.dial.port;
+	from.port = 0;
+	s->machine.notes.stage = s->machine.notes.stage < STAGE_CONNECT ?
+		STAGE_CONNECT : s->machine.notes.stage;
+	switch (upstream_dial(s->relay->upstream, &to, &from, &s->waiter, &fd)) {
+	case DIAL_STARTED:
+		session_phase(s, PHASE_CONNECT);
+		if (chan_watch(c, fd, s->relay->base, session_on_event,
+			s) == -1)
+			session_fail(s, REASON_NO_MEMORY, "");
+		break;
+	case DIAL_WAIT:
+		session_phase(s, PHASE_SOCKET);
+		break;
+	case DIAL_FORBIDDEN:
+		session_fail(s, REASON_FORBIDDEN,
+			upstream_allowed(s->relay->upstream, &to));
+		break;
+	default:
+		session_fail(s, errno == EADDRNOTAVAIL || errno == EADDRINUSE ?
+			REASON_NO_SOCKET : REASON_CONNECT_FAILED,
+			strerror(errno));
+		break;
+	}
+}
+
+static void
+check_tls(struct session *s)
+{
+	struct chan *c = &s->side[SERVER];
+	char why[EVENT_DETAIL_MAX];
+	bool certificate = false;
+	int result = chan_handshake(c);
+
+	if (result == 0)
+		return;
+	if (result == -1) {
+		tls_failure(c->ssl, why, sizeof(why), &certificate);
+		/* The alert that says so is worth sending. */
+		session_fail(s, certificate ? REASON_CERTIFICATE :
+			REASON_TLS_FAILED, why);
+		return;
+	}
+	if (tls_verified(c->ssl, why, sizeof(why)) == -1) {
+		session_fail(s, REASON_CERTIFICATE, why);
+		return;
+	}
+	s->tls = (uint8_t)tls_version(c->ssl);
+	if (SSL_session_reused(c->ssl))
+		s->relay->counters.tls_resumed++;
+	else
+		s->relay->counters.tls_full++;
+	upstream_ready(s);
+}
+
+void
+dial_tls(struct session *s)
+{
+	struct chan *c = &s->side[SERVER];
+	struct addr to = s->origin;
+
+	to.port = s->machine.dial.port;
+	if (c->view_len > 0) {
+		session_fail(s, REASON_TLS_INJECTION, "");
+		return;
+	}
+	if (chan_tls(c, s->relay->tls, s->context.server->name,
+		(unsigned)s->server, &to) == -1) {
+		session_fail(s, REASON_NO_MEMORY, "");
+		return;
+	}
+	session_phase(s, PHASE_TLS);
+	check_tls(s);
+}
+
+void
+dial_tunnel(struct session *s)
+{
+	if (s->side[SERVER].view_len > 0 || session_is_early(s)) {
+		session_fail(s, REASON_TLS_INJECTION, "");
+		return;
+	}
+	s->kind = EVENT_TUNNEL;
+	s->machine.expect[CLIENT] = s->machine.expect[SERVER] = EXPECT_RAW;
+	s->machine.notes.stage = STAGE_TLS;
+}
+
+void
+dial_socket(struct upstream_waiter *w)
+{
+	struct session *s = (struct session *)((char *)w -
+		offsetof(struct session, waiter));
+
+	dial_begin(s);
+	session_leave(s);
+}
+
+void
+dial_continue(struct session *s)
+{
+	if (s->phase == PHASE_CONNECT)
+		check_connect(s);
+	else
+		check_tls(s);
+}
