@@ -361,6 +361,34 @@ cores(void)
 	return (unsigned)CPU_COUNT(&set);
 }
 
+/* Capture, translation and source depend on each other: what is not written
+ * follows from the others, what contradicts them is refused. */
+static void
+topology_check(struct load *l, config_setting_t *gateway)
+{
+	struct conf *c = l->conf;
+	const bool redirect = c->capture == CAPTURE_REDIRECT;
+
+	if (c->local && !redirect)
+		complain_at(l, child(gateway, "local"), "gateway.local without "
+			"capture = \"redirect\"; expected both or none");
+	if (redirect && !c->nat && child(gateway, "nat") != NULL)
+		complain_at(l, child(gateway, "nat"), "gateway.nat = false "
+			"with capture = \"redirect\", which translates "
+			"addresses; expected true, or no nat");
+	c->nat = c->nat || redirect;
+	if (c->nat && child(gateway, "source") == NULL)
+		c->source = SOURCE_GATEWAY;
+	if (c->nat && c->source == SOURCE_CLIENT)
+		complain_at(l, child(gateway, "source"), "gateway.source = "
+			"\"client\" with %s: servers never see the lines' own "
+			"addresses; expected \"gateway\", or no source",
+			redirect ? "capture = \"redirect\"" : "nat = true");
+	if (c->naddresses != 0 && c->source == SOURCE_CLIENT)
+		complain_at(l, child(gateway, "addresses"), "gateway.addresses "
+			"without source = \"gateway\"; expected both or none");
+}
+
 static void
 gateway_check(struct load *l, config_setting_t *gateway)
 {
@@ -369,9 +397,7 @@ gateway_check(struct load *l, config_setting_t *gateway)
 
 	if (c->workers == 0)
 		c->workers = cores();
-	if (c->naddresses != 0 && c->source == SOURCE_CLIENT)
-		complain_at(l, child(gateway, "addresses"), "gateway.addresses "
-			"without source = \"gateway\"; expected both or none");
+	topology_check(l, gateway);
 	if (c->listen_port == 25 || c->listen_port == 110)
 		complain_at(l, child(gateway, "listen_port"),
 			"gateway.listen_port = %u is a captured port; expected "

@@ -41,6 +41,10 @@ enum enforce { ENFORCE_WATCH, ENFORCE_ALL, ENFORCE_LISTED };
 
 enum block_stage { STAGE_RCPT, STAGE_ADAPTIVE };
 
+/* How a connection reaches a relay: with its addresses unchanged, or translated
+ * by the kernel, which then remembers what was dialled. */
+enum capture { CAPTURE_TPROXY, CAPTURE_REDIRECT };
+
 enum source { SOURCE_CLIENT, SOURCE_GATEWAY };
 
 /* SYN+ACKs from port 25 to lines of block classes: nobody there has asked for
@@ -120,11 +124,14 @@ struct conf {
 	char *name;
 	char **interfaces;	/* patterns, "ppp+"; empty: any */
 	size_t ninterfaces;
-	enum source source;
+	enum capture capture;
+	bool local;		/* this machine's own programs are captured too;
+				 * only with CAPTURE_REDIRECT */
+	enum source source;	/* GATEWAY when nat */
 	struct addr *addresses;	/* source = "gateway": pool; may be empty */
 	size_t naddresses;
 	uint16_t port_lo, port_hi;	/* source_ports, inclusive */
-	bool nat;
+	bool nat;		/* true with CAPTURE_REDIRECT */
 	unsigned workers;	/* 0 in the file becomes the number of cores */
 	bool fail_closed;	/* on_failure = "closed" */
 	uint32_t mark, mark_mask;	/* divert: packets for our own sockets */
@@ -135,7 +142,8 @@ struct conf {
 	unsigned table, priority;
 	unsigned grace;		/* seconds of SYN-only capture, default 120 */
 	unsigned drain_max;	/* seconds a leaving relay waits, default 60 */
-	uint16_t listen_port;	/* TPROXY --on-port on 127.0.0.1 and ::1, 2525 */
+	uint16_t listen_port;	/* 2525: on 127.0.0.1 and ::1 for TPROXY, on
+				 * every address for REDIRECT */
 	struct prefix *never;
 	size_t nnever;
 	char *user_relay, *user_control;

@@ -204,6 +204,71 @@ explain_pop3(const struct conf *c, FILE *out)
 	fputs("; other servers are not touched.\n", out);
 }
 
+static void
+explain_pool(const struct conf *c, uint8_t family, const char *name, FILE *out)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < c->naddresses; i++)
+		n += c->addresses[i].family == family;
+	if (n == 0)
+		fprintf(out, " %s as routed", name);
+	else
+		fprintf(out, " %s %zu in turn", name, n);
+}
+
+/* Linux gives out 28,232 ports (net.ipv4.ip_local_port_range), and each pair of
+ * an address of ours and a server's address and port has them for itself;
+ * beyond 12,000 the kernel searches longer for a free one. */
+static void
+explain_source(const struct conf *c, FILE *out)
+{
+	if (c->source == SOURCE_CLIENT) {
+		fputs("Servers see the line's own address.\n", out);
+		return;
+	}
+	fputs("Servers see an address of this gateway:", out);
+	explain_pool(c, AF_INET, "IPv4", out);
+	fputc(',', out);
+	explain_pool(c, AF_INET6, "IPv6", out);
+	fputs(".\n", out);
+	fputs("One address holds about 28,000 sessions to one server at a "
+		"time, all lines together,\n    and is slower beyond "
+		"12,000; gateway.addresses may name more.\n", out);
+}
+
+static void
+explain_capture(const struct conf *c, FILE *out)
+{
+	if (c->capture == CAPTURE_TPROXY)
+		fputs("Connections are captured by policy routing (TPROXY). ",
+			out);
+	else
+		fprintf(out, "Connections are captured by address translation "
+			"(REDIRECT)%s. ", c->local ? ",\n    also those of this "
+			"machine's own programs, whose address is in a class" :
+			"");
+	explain_source(c, out);
+}
+
+/* A server that takes mail from our address for nothing would take it from
+ * every line. */
+static void
+warn_relay(const struct conf *c, FILE *out)
+{
+	bool relays = false;
+
+	for (size_t i = 0; i < c->nclasses; i++)
+		relays |= c->classes[i].effective == ACTION_RELAY;
+	for (size_t i = 0; i < c->nallow; i++)
+		relays |= c->allow[i].action == ACTION_RELAY;
+	if (relays && c->source == SOURCE_GATEWAY)
+		fputs("Warning: relay from the gateway's address needs an "
+			"address that no server trusts: to a server\n    that "
+			"takes mail from it without a password, every line of "
+			"that class is the gateway.\n", out);
+}
+
 void
 conf_explain(const struct conf *conf, FILE *out)
 {
@@ -214,6 +279,8 @@ conf_explain(const struct conf *conf, FILE *out)
 	explain_destinations(conf, out);
 	explain_pop3(conf, out);
 	explain_nfq(conf, out);
+	explain_capture(conf, out);
+	warn_relay(conf, out);
 	fprintf(out, "While the daemon is down or hung, port 25 is %s.\n",
 		conf->fail_closed ? "reset" : "forwarded");
 }

@@ -62,6 +62,8 @@ needs_restart(const struct conf *a, const struct conf *b)
 {
 	if (a->listen_port != b->listen_port)
 		return "gateway.listen_port";
+	if (a->capture != b->capture)
+		return "gateway.capture";
 	if (a->workers != b->workers)
 		return "gateway.workers";
 	if (a->mark != b->mark || a->mark_mask != b->mark_mask)

@@ -74,7 +74,10 @@ policy_decide(const struct conf *conf, const struct upstream *u,
 	d_r->line.family = line.family;
 	memcpy(d_r->line.ip, line.ip, sizeof(line.ip));
 
-	if (upstream_is_own(u, src) || upstream_is_own(u, origin)) {
+	/* our own connections are never captured: gateway.local is for what
+	 * other programs of this machine dial */
+	if ((upstream_is_own(u, src) && !conf->local) ||
+	    upstream_is_own(u, origin)) {
 		d_r->treatment = TREAT_RESET;
 		d_r->reason = REASON_LOOP;
 		return;

@@ -16,6 +16,8 @@
 #include "proxyd/relay.h"
 
 #include <errno.h>
+#include <linux/netfilter_ipv4.h>
+#include <linux/netfilter_ipv6/ip6_tables.h>
 #include <openssl/err.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -263,21 +265,37 @@ turn_away(struct relay *r, int fd, const struct addr *origin)
 	close(fd);
 }
 
-static void
-accepted(struct process *p, int fd, const struct sockaddr *sa)
+/* What the client dialled: with TPROXY the socket's own address, with REDIRECT
+ * what connection tracking remembers. -1: it remembers nothing. */
+static int
+find_origin(const struct conf *c, int fd, uint8_t family, struct addr *origin_r)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
+	int rc;
+
+	if (c->capture == CAPTURE_TPROXY)
+		rc = getsockname(fd, (struct sockaddr *)&ss, &len);
+	else if (family == AF_INET)
+		rc = getsockopt(fd, SOL_IP, SO_ORIGINAL_DST, &ss, &len);
+	else
+		rc = getsockopt(fd, SOL_IPV6, IP6T_SO_ORIGINAL_DST, &ss, &len);
+	return rc == -1 ? -1 :
+		addr_from_sockaddr(origin_r, (struct sockaddr *)&ss);
+}
+
+static void
+accepted(struct process *p, int fd, const struct sockaddr *sa)
+{
 	struct addr src, origin;
 
 	if (addr_from_sockaddr(&src, sa) == -1 ||
-	    getsockname(fd, (struct sockaddr *)&ss, &len) == -1 ||
-	    addr_from_sockaddr(&origin, (struct sockaddr *)&ss) == -1) {
+	    find_origin(p->relay.conf, fd, src.family, &origin) == -1) {
 		close(fd);
 		return;
 	}
-	/* The parent's self-test, or somebody on this machine who dialled the
-	 * listener itself: nothing was captured. */
+	/* The parent's self-test, or somebody who dialled the listener itself:
+	 * nothing was captured. */
 	if (origin.port == p->relay.conf->listen_port) {
 		close(fd);
 		return;

@@ -1,9 +1,11 @@
 /*
  * sockets.c - every socket that needs a privilege or a fixed place
  *
- * Does: the listeners, one a relay slot and family, bound to loopback with
- * IP_TRANSPARENT, so that TPROXY can hand them connections to any address
- * while a direct dial from outside is refused; the control socket; batches of
+ * Does: the listeners, one a relay slot and family. For TPROXY they are bound
+ * to loopback with IP_TRANSPARENT: the kernel can hand them connections to any
+ * address while a direct dial from outside is refused. REDIRECT leads to an
+ * address of the interface: they are bound to all, and who was not redirected
+ * is refused by our rules and by the relay. The control socket; batches of
  * upstream sockets; the list of the gateway's own addresses. Does not: accept,
  * connect (but for the self-test) or read from any of them.
  *
@@ -40,8 +42,8 @@ set(int fd, int level, int name, int value)
 	return setsockopt(fd, level, name, &value, sizeof(value));
 }
 
-static socklen_t
-loopback(int family, uint16_t port, struct sockaddr_storage *ss)
+static struct addr
+loopback(int family, uint16_t port)
 {
 	struct addr a = { .family = (uint8_t)family, .port = port };
 
@@ -49,31 +51,51 @@ loopback(int family, uint16_t port, struct sockaddr_storage *ss)
 		memcpy(a.ip, "\177\0\0\1", 4);
 	else
 		a.ip[15] = 1;
-	return addr_to_sockaddr(&a, ss);
+	return a;
+}
+
+/* Where the listeners of a family are. */
+static struct addr
+listen_place(const struct conf *conf, int family)
+{
+	struct addr a = loopback(family, conf->listen_port);
+
+	if (conf->capture == CAPTURE_REDIRECT)
+		memset(a.ip, 0, sizeof(a.ip));
+	return a;
+}
+
+static int
+only_its_family(int fd, int family)
+{
+	return family == AF_INET ? 0 : set(fd, SOL_IPV6, IPV6_V6ONLY, 1);
 }
 
 static int
 make_transparent(int fd, int family)
 {
+	if (only_its_family(fd, family) != 0)
+		return -1;
 	if (family == AF_INET)
 		return set(fd, SOL_IP, IP_TRANSPARENT, 1);
-	if (set(fd, SOL_IPV6, IPV6_V6ONLY, 1) != 0)
-		return -1;
 	return set(fd, SOL_IPV6, IPV6_TRANSPARENT, 1);
 }
 
 /* -1 with errno. */
 static int
-listener(int family, uint16_t port)
+listener(const struct conf *conf, int family)
 {
+	const struct addr place = listen_place(conf, family);
 	struct sockaddr_storage ss;
-	socklen_t len = loopback(family, port, &ss);
+	socklen_t len = addr_to_sockaddr(&place, &ss);
 	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	int saved;
 
 	if (fd < 0)
 		return -1;
-	if (make_transparent(fd, family) == 0 &&
+	if ((conf->capture == CAPTURE_REDIRECT ?
+			only_its_family(fd, family) :
+			make_transparent(fd, family)) == 0 &&
 		set(fd, SOL_SOCKET, SO_REUSEADDR, 1) == 0 &&
 		set(fd, SOL_SOCKET, SO_REUSEPORT, 1) == 0 &&
 		set(fd, SOL_TCP, TCP_NODELAY, 1) == 0 &&	/* inherited */
@@ -90,11 +112,11 @@ listener(int family, uint16_t port)
 /* SO_REUSEPORT would let a second daemon of ours take half of the lines'
  * connections: ask without it first. */
 static bool
-port_in_use(int family, uint16_t port)
+port_in_use(const struct addr *place)
 {
 	struct sockaddr_storage ss;
-	socklen_t len = loopback(family, port, &ss);
-	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	socklen_t len = addr_to_sockaddr(place, &ss);
+	int fd = socket(place->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	bool used;
 
 	if (fd < 0)
@@ -108,33 +130,36 @@ port_in_use(int family, uint16_t port)
 static int
 open_listeners(struct parent *p)
 {
-	uint16_t port = p->conf->listen_port;
+	const struct addr place4 = listen_place(p->conf, AF_INET);
+	const struct addr place6 = listen_place(p->conf, AF_INET6);
+	char text4[ADDR_STRLEN], text6[ADDR_STRLEN];
 	bool v6 = true;
 
-	if (port_in_use(AF_INET, port)) {
-		log_error("127.0.0.1:%u is in use: is another sallyportd "
-			"running?", port);
+	addr_format_port(&place4, text4);
+	addr_format_port(&place6, text6);
+	if (port_in_use(&place4)) {
+		log_error("%s is in use: is another sallyportd running?",
+			text4);
 		return -1;
 	}
 	for (unsigned i = 0; i < p->conf->workers; i++) {
 		struct slot *s = &p->slot[i];
 
-		s->listener4 = listener(AF_INET, port);
+		s->listener4 = listener(p->conf, AF_INET);
 		if (s->listener4 < 0) {
-			log_error("listen on 127.0.0.1:%u: %s", port,
-				strerror(errno));
+			log_error("listen on %s: %s", text4, strerror(errno));
 			return -1;
 		}
-		s->listener6 = v6 ? listener(AF_INET6, port) : -1;
+		s->listener6 = v6 ? listener(p->conf, AF_INET6) : -1;
 		if (v6 && s->listener6 < 0) {
 			v6 = false;
 			if (i > 0 || errno == EADDRINUSE) {
-				log_error("listen on [::1]:%u: %s", port,
+				log_error("listen on %s: %s", text6,
 					strerror(errno));
 				return -1;
 			}
-			log_info("going on without IPv6: listen on [::1]:%u: %s",
-				port, strerror(errno));
+			log_info("going on without IPv6: listen on %s: %s",
+				text6, strerror(errno));
 		}
 	}
 	return 0;
@@ -250,7 +275,11 @@ upstream(const struct conf *conf, int family)
 
 	if (fd < 0)
 		return -1;
+	/* transparent also when the source is ours: it tells the rules which
+	 * packets belong to a session; the jail decides about sources */
 	if (make_transparent(fd, family) == 0 &&
+		(conf->source == SOURCE_CLIENT ||
+			set(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1) == 0) &&
 		set(fd, SOL_SOCKET, SO_MARK, (int)conf->mark_own) == 0 &&
 		set(fd, SOL_SOCKET, SO_REUSEADDR, 1) == 0 &&
 		set(fd, SOL_TCP, TCP_NODELAY, 1) == 0)
@@ -332,8 +361,9 @@ sockets_own_addresses(struct parent *p)
 int
 sockets_probe(int family, uint16_t port)
 {
+	const struct addr place = loopback(family, port);
 	struct sockaddr_storage ss;
-	socklen_t len = loopback(family, port, &ss);
+	socklen_t len = addr_to_sockaddr(&place, &ss);
 	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)

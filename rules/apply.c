@@ -2,7 +2,7 @@
  * apply.c - bring the kernel to what the configuration asks for
  *
  * Does: checks, looks, then changes in an order in which every intermediate
- * state forwards mail as before: policy routes, sets, filter, mangle. The gate
+ * state forwards mail as before: policy routes, sets, then the tables. The gate
  * stays shut: the daemon opens it within a second of finding the sets. All
  * input for iptables is tested before the first table is committed. When a
  * step fails, the steps done are taken back in reverse.

@@ -3,7 +3,7 @@
  *
  * Does: looks for the known reasons why captured traffic would die here, and
  * says each with the setting that cures it: no privilege, a tool missing, no
- * forwarding, src_valid_mark. Reads /proc/sys only.
+ * forwarding, src_valid_mark, a bridge. Reads /proc/sys and asks ip(8).
  * Does not: change a setting. What else depends on it is not ours to know.
  *
  * Called by apply.c before anything is changed, by verify.c and by remove.c
@@ -13,8 +13,11 @@
 
 #include <cap-ng.h>
 #include <dirent.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "conf/conf.h"
 #include "rules/render.h"
@@ -93,25 +96,115 @@ check_source_filter(struct report *r)
 	closedir(d);
 }
 
+static bool
+is_named(const struct conf *c, const char *name)
+{
+	for (size_t i = 0; i < c->ninterfaces; i++) {
+		const char *pattern = c->interfaces[i];
+		size_t len = strlen(pattern);
+
+		if (pattern[len - 1] == '+' ?
+			strncmp(name, pattern, len - 1) == 0 :
+			strcmp(name, pattern) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+check_port(const struct conf *c, const json_t *link, struct report *r)
+{
+	const json_t *info = json_object_get(link, "linkinfo");
+	const char *name = json_string_value(json_object_get(link, "ifname"));
+	const char *master = json_string_value(json_object_get(link, "master"));
+	const char *kind = json_string_value(json_object_get(info,
+		"info_slave_kind"));
+
+	if (name == NULL || master == NULL || kind == NULL ||
+	    strcmp(kind, "bridge") != 0 || !is_named(c, name))
+		return;
+	report_add(r, "error", "%s is a port of the bridge %s: what a bridge "
+		"forwards is not routed and cannot be captured; if this machine "
+		"routes for the lines behind it, name %s in gateway.interfaces",
+		name, master, master);
+}
+
+/* A bridge between the lines and their router never shows us a connection. */
+static void
+check_bridges(const struct conf *c, struct report *r)
+{
+	const char *const argv[] = { "ip", "-d", "-j", "link", "show", NULL };
+	json_error_t error;
+	json_t *links;
+	struct run tool;
+
+	if (c->ninterfaces == 0) {
+		if (sysctl("bridge/bridge-nf-call-iptables") == 1)
+			report_add(r, "note", "a bridge of this machine hands "
+				"its frames to the rules "
+				"(net.bridge.bridge-nf-call-iptables), but "
+				"what is bridged cannot be captured: name the "
+				"lines' interfaces in gateway.interfaces");
+		return;
+	}
+	if (run(&tool, argv, NULL, 0) < 0 || tool.status != 0) {
+		report_add(r, "error", "ip link: %s", run_why(&tool));
+		run_free(&tool);
+		return;
+	}
+	links = json_loads(tool.out, 0, &error);
+	for (size_t i = 0; i < json_array_size(links); i++)
+		check_port(c, json_array_get(links, i), r);
+	json_decref(links);
+	run_free(&tool);
+}
+
+/* Of the pool: with VRRP an address may be at the other gateway just now. */
+static void
+check_addresses(const struct conf *c, struct report *r)
+{
+	for (size_t i = 0; i < c->naddresses; i++) {
+		struct sockaddr_storage ss;
+		socklen_t len = addr_to_sockaddr(&c->addresses[i], &ss);
+		int fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		char text[ADDR_STRLEN];
+
+		if (fd < 0)
+			continue;
+		if (bind(fd, (struct sockaddr *)&ss, len) < 0)
+			report_add(r, "note", "gateway.addresses: %s is not an "
+				"address of this machine now: connections "
+				"from it fail", addr_format(&c->addresses[i],
+				text));
+		close(fd);
+	}
+}
+
 int
 check_machine(const struct conf *c, int families, struct report *r)
 {
 	const int before = r->errors;
 	char ports[128];
 
-	if (has_family(c, AF_INET) && sysctl("ipv4/ip_forward") == 0)
+	/* a single machine forwards for nobody */
+	if (!c->local && has_family(c, AF_INET) &&
+	    sysctl("ipv4/ip_forward") == 0)
 		report_add(r, "error", "net.ipv4.ip_forward is 0: this machine "
 			"forwards nothing, so there is nothing to capture; set "
 			"it to 1");
 	if (has_family(c, AF_INET6) && families == 1)
 		report_add(r, "note", "no IPv6 in this kernel: the IPv6 "
 			"prefixes of the configuration are skipped");
-	else if (has_family(c, AF_INET6) && sysctl("ipv6/conf/all/forwarding") == 0)
+	else if (!c->local && has_family(c, AF_INET6) &&
+	    sysctl("ipv6/conf/all/forwarding") == 0)
 		report_add(r, "error", "net.ipv6.conf.all.forwarding is 0, but "
 			"there are IPv6 subscribers; set it to 1");
 	if (render_ports(c, ports, sizeof(ports)) > PORTS_MAX)
 		report_add(r, "error", "the servers use more than %d different "
 			"ports together with the usual mail ports", PORTS_MAX);
-	check_source_filter(r);
+	if (c->capture == CAPTURE_TPROXY)
+		check_source_filter(r);
+	check_bridges(c, r);
+	check_addresses(c, r);
 	return r->errors == before ? 0 : -1;
 }

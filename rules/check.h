@@ -14,7 +14,8 @@ struct conf;
  * an error in the report. 0 or -1. */
 int check_tools(struct report *r);
 
-/* Forwarding, reverse path filter, number of ports. 0 or -1. */
+/* Forwarding, reverse path filter, number of ports, bridges, the pool of
+ * addresses. 0 or -1. */
 int check_machine(const struct conf *c, int families, struct report *r);
 
 #endif

@@ -2,8 +2,9 @@
  * remove.c - take away everything of ours, whoever put it there and when
  *
  * Does: finds our chains, jumps, sets, ip rules and routes by name, comment
- * and protocol number, and deletes them in the reverse order of apply: mangle
- * first, so that nothing is captured any more, then filter, sets, routes.
+ * and protocol number, and deletes them in the reverse order of apply: nat
+ * and mangle first, so that nothing is captured any more, then filter, sets,
+ * routes.
  * Goes on when a step fails and reports each. Quiet when nothing is there.
  * Does not: need a configuration, or touch what is foreign. The built-in
  * chains of a table stay: iptables makes them, and others use them.

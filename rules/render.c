@@ -28,7 +28,11 @@
 
 #include "conf/conf.h"
 
-const char *const table_name[TABLE_COUNT] = { "filter", "mangle", "raw" };
+const char *const table_name[TABLE_COUNT] = { "filter", "mangle", "nat", "raw" };
+
+/* Of a row: where capture chooses, which is mangle for TPROXY and nat for
+ * REDIRECT. */
+#define TABLE_SELECT TABLE_COUNT
 
 /* Options that a row needs, all of them; then the kinds of listed classes it
  * is for, any of them. */
@@ -41,13 +45,17 @@ enum {
 	SUBMISSION = 1 << 4,
 	BACK = 1 << 5,
 	BACK_DROP = 1 << 6,
-	OPTIONS = (1 << 8) - 1,
+	TPROXY = 1 << 7,
+	REDIRECT = 1 << 8,
+	LOCAL = 1 << 9,
+	AS_LINE = 1 << 10,	/* source = "client" */
+	OPTIONS = (1 << 12) - 1,
 
-	OF_BLOCK = 1 << 8,
-	OF_CARRY = 1 << 9,
-	OF_RESET = 1 << 10,
-	OF_DROP = 1 << 11,
-	OF_QUIET = 1 << 12,	/* count = false */
+	OF_BLOCK = 1 << 12,
+	OF_CARRY = 1 << 13,
+	OF_RESET = 1 << 14,
+	OF_DROP = 1 << 15,
+	OF_QUIET = 1 << 16,	/* count = false */
 	LISTED = OF_BLOCK | OF_CARRY | OF_RESET | OF_DROP | OF_QUIET
 };
 
@@ -89,15 +97,35 @@ static const struct row rows[] = {
 		"let proxied traffic in" },
 	{ TABLE_FILTER, QUEUE, "sallyport_in", "-p tcp -m mark --mark {reset} ",
 		TCP_RESET, "verdict of nfq" },
-	{ TABLE_FILTER, ALWAYS, "sallyport_in", "-m mark --mark {mark} ",
+	{ TABLE_FILTER, TPROXY, "sallyport_in", "-m mark --mark {mark} ",
 		"ACCEPT", "packets for our own sockets" },
+	/* Redirected. The listener is on every address; only the kernel leads
+	 * there. Dropped when nobody listens: the client tries again, and then
+	 * the gate is shut. */
+	{ TABLE_FILTER, REDIRECT, "sallyport_in", "! -i lo -p tcp -m tcp "
+		"--dport {port} -m conntrack ! --ctstate DNAT ", TCP_RESET,
+		"dialled, not captured" },
+	{ TABLE_FILTER, REDIRECT, "sallyport_in", "-p tcp -m tcp --dport {port} "
+		SYN "-m conntrack --ctstate DNAT -m socket --nowildcard ",
+		"ACCEPT", "captured connections" },
+	{ TABLE_FILTER, REDIRECT, "sallyport_in", "-p tcp -m tcp --dport {port} "
+		SYN "-m conntrack --ctstate DNAT ", "DROP", "nobody listens" },
+	{ TABLE_FILTER, REDIRECT, "sallyport_in", "-p tcp -m tcp --dport {port} "
+		"-m conntrack --ctstate DNAT ", "ACCEPT",
+		"packets of captured connections" },
+	{ TABLE_FILTER, REDIRECT, "sallyport_in", "-p tcp -m multiport "
+		"--sports {servers} -m socket --transparent ", "ACCEPT",
+		"packets of servers to sessions we hold" },
+	{ TABLE_FILTER, REDIRECT, "sallyport_in",
+		"-p {icmp} -m socket --transparent ", "ACCEPT",
+		"ICMP errors for sessions we hold (path MTU)" },
 
 	/* The relays' own connections. A relay cannot change the mark of its
 	 * sockets. Dropped rather than reset when the source is a subscriber:
 	 * the reset would go to the subscriber and not to our socket. */
 	{ TABLE_FILTER, ALWAYS, "OUTPUT", "-m mark --mark {own} ",
 		"sallyport_jail", "where the relays may connect to" },
-	{ TABLE_FILTER, ALWAYS, "sallyport_jail", "-p tcp -m multiport "
+	{ TABLE_FILTER, AS_LINE, "sallyport_jail", "-p tcp -m multiport "
 		"--dports {servers} " NOT_TO(SET_NEVER) IN(SET_SUB), "RETURN",
 		"to a mail port with the address of a line" },
 	{ TABLE_FILTER, ALWAYS, "sallyport_jail", "-p tcp -m multiport "
@@ -117,6 +145,14 @@ static const struct row rows[] = {
 		TCP_RESET, "verdict of nfq" },
 	{ TABLE_FILTER, ALWAYS, "sallyport_fwd", "{in}" IN(SET_SUB),
 		"sallyport_refuse", "from a subscriber" },
+	{ TABLE_FILTER, LOCAL, "OUTPUT", "-p tcp -m tcp --dport 25 "
+		"-m mark ! --mark {own} ", "sallyport_out",
+		"port 25 of programs here that is not captured" },
+	{ TABLE_FILTER, LOCAL, "sallyport_out",
+		"-m addrtype --dst-type LOCAL ", "RETURN",
+		"to this machine itself" },
+	{ TABLE_FILTER, LOCAL, "sallyport_out", IN(SET_SUB),
+		"@sallyport_refuse", "from an address of a subscriber" },
 	BYPASS(TABLE_FILTER, ALWAYS, "sallyport_refuse"),
 	{ TABLE_FILTER, ALWAYS, "sallyport_refuse", IN(SET_ALLOW), "RETURN",
 		"allowlist" },
@@ -151,71 +187,85 @@ static const struct row rows[] = {
 	 * left to TPROXY, which hands it to the listener when an older
 	 * connection of the same ports is still in TIME_WAIT; diverted, it
 	 * would cost the client a reset and another attempt. */
-	{ TABLE_MANGLE, ALWAYS, "PREROUTING", "", "sallyport_pre",
+	{ TABLE_MANGLE, TPROXY, "PREROUTING", "", "sallyport_pre",
 		"divert and capture" },
-	{ TABLE_MANGLE, ALWAYS, "sallyport_pre", "-m mark --mark {own} ",
+	{ TABLE_MANGLE, TPROXY, "sallyport_pre", "-m mark --mark {own} ",
 		"RETURN", "never connections of our own" },
-	{ TABLE_MANGLE, QUEUE, "sallyport_pre", "-m mark --mark {reset} ",
+	{ TABLE_MANGLE, TPROXY | QUEUE, "sallyport_pre", "-m mark --mark {reset} ",
 		"RETURN", "nfq has decided: not captured but reset" },
-	{ TABLE_MANGLE, ALWAYS, "sallyport_pre", "-p tcp -m multiport "
+	{ TABLE_MANGLE, TPROXY, "sallyport_pre", "-p tcp -m multiport "
 		"--dports {clients} -m tcp ! " SYN "-m socket --transparent ",
 		"sallyport_divert", "packets of clients to sessions we hold" },
-	{ TABLE_MANGLE, ALWAYS, "sallyport_pre", "-p tcp -m multiport "
+	{ TABLE_MANGLE, TPROXY, "sallyport_pre", "-p tcp -m multiport "
 		"--sports {servers} -m socket --transparent ",
 		"sallyport_divert", "packets of servers to sessions we hold" },
-	{ TABLE_MANGLE, ALWAYS, "sallyport_pre",
+	{ TABLE_MANGLE, TPROXY, "sallyport_pre",
 		"-p {icmp} -m socket --transparent ", "sallyport_divert",
 		"ICMP errors for sessions we hold (path MTU)" },
-	{ TABLE_MANGLE, ALWAYS, "sallyport_pre", "{in}-p tcp -m multiport "
+	{ TABLE_MANGLE, TPROXY, "sallyport_pre", "{in}-p tcp -m multiport "
 		"--dports {clients} ", "@sallyport_select",
 		"ports that may be captured" },
-	{ TABLE_MANGLE, ALWAYS, "sallyport_divert", "",
+	{ TABLE_MANGLE, TPROXY, "sallyport_divert", "",
 		"MARK --set-xmark {mark}", "deliver here" },
-	{ TABLE_MANGLE, ALWAYS, "sallyport_divert", "", "ACCEPT",
+	{ TABLE_MANGLE, TPROXY, "sallyport_divert", "", "ACCEPT",
 		"deliver here" },
 
+	/* With redirect the choice is made once, at the SYN that begins a
+	 * connection: connection tracking remembers it. */
+	{ TABLE_NAT, REDIRECT, "PREROUTING", "{in}-p tcp -m multiport "
+		"--dports {clients} -m tcp " SYN, "sallyport_select",
+		"ports that may be captured" },
+	{ TABLE_NAT, REDIRECT | LOCAL, "OUTPUT", "-p tcp -m multiport "
+		"--dports {clients} -m tcp " SYN "-m mark ! --mark {own} ",
+		"sallyport_select", "the same of programs here" },
+	{ TABLE_NAT, REDIRECT | QUEUE, "sallyport_select",
+		"-m mark --mark {reset} ", "RETURN",
+		"nfq has decided: not captured but reset" },
+
 	/* who is captured */
-	BYPASS(TABLE_MANGLE, ALWAYS, "sallyport_select"),
-	{ TABLE_MANGLE, ALWAYS, "sallyport_select", NOT_IN(SET_SUB), "RETURN",
+	BYPASS(TABLE_SELECT, ALWAYS, "sallyport_select"),
+	{ TABLE_SELECT, ALWAYS, "sallyport_select", NOT_IN(SET_SUB), "RETURN",
 		"not a subscriber" },
-	{ TABLE_MANGLE, ALWAYS, "sallyport_select",
+	{ TABLE_SELECT, ALWAYS, "sallyport_select",
 		"-m addrtype --dst-type LOCAL ", "RETURN",
 		"to this gateway itself" },
-	{ TABLE_MANGLE, ALWAYS, "sallyport_select", TO(SET_NEVER), "RETURN",
+	{ TABLE_SELECT, ALWAYS, "sallyport_select", TO(SET_NEVER), "RETURN",
 		"special addresses and gateway.never" },
-	{ TABLE_MANGLE, WRAP, "sallyport_select", "-p tcp -m tcp --dport 110 "
+	{ TABLE_SELECT, WRAP, "sallyport_select", "-p tcp -m tcp --dport 110 "
 		TO(SET_POP3), "@sallyport_capture", "POP3 to a listed server" },
-	{ TABLE_MANGLE, WRAP, "sallyport_select", "-p tcp -m tcp --dport 110 ",
+	{ TABLE_SELECT, WRAP, "sallyport_select", "-p tcp -m tcp --dport 110 ",
 		"RETURN", "POP3 to anybody else" },
-	{ TABLE_MANGLE, ALWAYS, "sallyport_select", IN(SET_ALLOW), "RETURN",
+	{ TABLE_SELECT, ALWAYS, "sallyport_select", IN(SET_ALLOW), "RETURN",
 		"allowlist" },
-	{ TABLE_MANGLE, ALWAYS, "sallyport_select", IN(SET_ACARRY),
+	{ TABLE_SELECT, ALWAYS, "sallyport_select", IN(SET_ACARRY),
 		"@sallyport_capture", "allowlist, relay and submit" },
-	{ TABLE_MANGLE, ALWAYS, "sallyport_select", IN(SET_CARRY),
+	{ TABLE_SELECT, ALWAYS, "sallyport_select", IN(SET_CARRY),
 		"@sallyport_capture", "class action relay or submit" },
-	{ TABLE_MANGLE, OF_CARRY, "sallyport_select", OF_CLASS,
+	{ TABLE_SELECT, OF_CARRY, "sallyport_select", OF_CLASS,
 		"@sallyport_capture",
 		"class action relay or submit, listed destinations" },
-	{ TABLE_MANGLE, PASS_OWN, "sallyport_select", TO(SET_OWN), "RETURN",
+	{ TABLE_SELECT, PASS_OWN, "sallyport_select", TO(SET_OWN), "RETURN",
 		"own hosts of the provider" },
-	{ TABLE_MANGLE, ALWAYS, "sallyport_select", TO(SET_PASS), "RETURN",
+	{ TABLE_SELECT, ALWAYS, "sallyport_select", TO(SET_PASS), "RETURN",
 		"pass_destinations" },
-	{ TABLE_MANGLE, ALWAYS, "sallyport_select", IN(SET_BLOCK),
+	{ TABLE_SELECT, ALWAYS, "sallyport_select", IN(SET_BLOCK),
 		"@sallyport_capture", "class action block" },
-	{ TABLE_MANGLE, OF_BLOCK, "sallyport_select", OF_CLASS,
+	{ TABLE_SELECT, OF_BLOCK, "sallyport_select", OF_CLASS,
 		"@sallyport_capture",
 		"class action block, listed destinations" },
 
 	/* the gate */
-	{ TABLE_MANGLE, ALWAYS, "sallyport_capture", "-p tcp -m tcp " SYN
+	{ TABLE_MANGLE, TPROXY, "sallyport_capture", "-p tcp -m tcp " SYN
 		PORT_IN(SET_LIVE), "TPROXY --on-port {port} --on-ip {ip} "
 		"--tproxy-mark {mark}",
 		"new connections while the gate is open" },
-	{ TABLE_MANGLE, ALWAYS, "sallyport_capture", "-p tcp "
+	{ TABLE_MANGLE, TPROXY, "sallyport_capture", "-p tcp "
 		PORT_IN(SET_LIVE) PORT_IN(SET_ALL) NOT_IN(SET_CALM)
 		NOT_TO(SET_CALMD) PORT_NOT_IN(SET_CALMP),
 		"TPROXY --on-port {port} --on-ip {ip} --tproxy-mark {mark}",
 		"everything once it has been open for the grace time" },
+	{ TABLE_NAT, REDIRECT, "sallyport_capture", "-p tcp " PORT_IN(SET_LIVE),
+		"REDIRECT --to-ports {port}", "while the gate is open" },
 
 	{ TABLE_MANGLE, ALWAYS, "OUTPUT", "-m mark --mark {own} ",
 		"sallyport_mss", "connections that the relays make" },
@@ -421,7 +471,11 @@ rule_text(const struct row *row, const struct words w[NWORDS])
 static unsigned
 options_of(const struct conf *c)
 {
-	return (c->pop3_wrap ? WRAP : 0) | (c->pass_own ? PASS_OWN : 0) |
+	const bool redirect = c->capture == CAPTURE_REDIRECT;
+
+	return (redirect ? REDIRECT : TPROXY) | (c->local ? LOCAL : 0) |
+		(c->source == SOURCE_CLIENT ? AS_LINE : 0) |
+		(c->pop3_wrap ? WRAP : 0) | (c->pass_own ? PASS_OWN : 0) |
 		(c->fail_closed ? CLOSED : 0) | (c->nfq_queue != 0 ? QUEUE : 0) |
 		(c->nfq_submission ? SUBMISSION : 0) |
 		(c->return_path != RETURN_OFF ? BACK : 0) |
@@ -523,6 +577,7 @@ render_table(const struct conf *c, uint8_t family, enum table t,
 	struct ruleset *r)
 {
 	const unsigned have = options_of(c);
+	const enum table select = have & REDIRECT ? TABLE_NAT : TABLE_MANGLE;
 	struct words w[NWORDS];
 
 	r->n = 0;
@@ -534,7 +589,7 @@ render_table(const struct conf *c, uint8_t family, enum table t,
 	for (size_t i = 0; i < NROWS; i++) {
 		const struct row *row = &rows[i];
 
-		if (row->table != t ||
+		if ((row->table == TABLE_SELECT ? select : row->table) != t ||
 		    (row->when & OPTIONS & ~have) != 0)
 			continue;
 		if (add_each_class(c, row, w, r) < 0) {

@@ -23,7 +23,7 @@
 #define OUR_PROTO 225
 
 /* In the order in which they are applied. */
-enum table { TABLE_FILTER, TABLE_MANGLE, TABLE_RAW, TABLE_COUNT };
+enum table { TABLE_FILTER, TABLE_MANGLE, TABLE_NAT, TABLE_RAW, TABLE_COUNT };
 
 extern const char *const table_name[TABLE_COUNT];
 

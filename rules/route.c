@@ -176,10 +176,20 @@ look_for_old_routes(struct routes *r, const struct conf *c, int family,
 	return 0;
 }
 
+bool
+route_wanted(const struct conf *c)
+{
+	return c->capture == CAPTURE_TPROXY;
+}
+
 int
 routes_look(struct routes *r, const struct conf *c, int family, FILE *err)
 {
 	memset(r, 0, sizeof(*r));
+	if (c != NULL && !route_wanted(c)) {
+		r->rule = r->route = true;
+		c = NULL;
+	}
 	if (look_at_rules(r, c, family, err) < 0 ||
 	    (c != NULL && look_at_table(r, c, family, err) < 0))
 		return -1;

@@ -24,7 +24,11 @@ struct routes {
 	char conflict[256];	/* why ours cannot be installed, or "" */
 };
 
-/* Look. c = NULL: everything of ours is old. 0 or -1 (reason on err). */
+/* Does the configuration need any? Redirected packets find their own way. */
+bool route_wanted(const struct conf *c);
+
+/* Look. c = NULL: everything of ours is old; so it is when none is wanted, and
+ * then none is missing. 0 or -1 (reason on err). */
 int routes_look(struct routes *r, const struct conf *c, int family, FILE *err);
 
 /* Add or delete what the configuration asks for. */

@@ -36,19 +36,33 @@ show_table(FILE *out, const struct conf *c, int family, enum table t)
 
 	if (render_table(c, FAMILY(family), t, &r) < 0)
 		return -1;
-	fprintf(out, "# --- %s --noflush\n", tool_restore(family));
-	table_print(out, t, &r);
+	if (r.n > 0) {
+		fprintf(out, "# --- %s --noflush\n", tool_restore(family));
+		table_print(out, t, &r);
+	}
 	ruleset_free(&r);
 	return 0;
+}
+
+static json_t *
+json_route(const struct conf *c)
+{
+	if (!route_wanted(c))
+		return json_null();
+	return json_pack("{s:i,s:i,s:i,s:i,s:i}", "mark", (int)c->mark,
+		"mask", (int)c->mark_mask, "table", (int)c->table,
+		"priority", (int)c->priority, "protocol", OUR_PROTO);
 }
 
 static int
 show_text(const struct conf *c, const struct sets *sets, int64_t now,
 	FILE *out)
 {
-	fputs("# --- packets with our mark are delivered here\n", out);
-	for (int f = 0; f < FAMILIES; f++)
-		route_print(c, f, out);
+	if (route_wanted(c)) {
+		fputs("# --- packets with our mark are delivered here\n", out);
+		for (int f = 0; f < FAMILIES; f++)
+			route_print(c, f, out);
+	}
 	show_sets(out, sets, now);
 	for (int t = 0; t < TABLE_COUNT; t++)
 		for (int f = 0; f < FAMILIES; f++)
@@ -111,10 +125,8 @@ show_json(const struct conf *c, const struct sets *sets, int64_t now,
 	for (int t = 0; t < TABLE_COUNT; t++)
 		for (int f = 0; f < FAMILIES; f++)
 			result |= json_table(rules, c, f, (enum table)t);
-	all = json_pack("{s:{s:i,s:i,s:i,s:i,s:i},s:o,s:o}", "route",
-		"mark", (int)c->mark, "mask", (int)c->mark_mask,
-		"table", (int)c->table, "priority", (int)c->priority,
-		"protocol", OUR_PROTO, "sets", list, "rules", rules);
+	all = json_pack("{s:o,s:o,s:o}", "route", json_route(c), "sets", list,
+		"rules", rules);
 	if (all == NULL)
 		return -1;
 	json_dumpf(all, out, JSON_INDENT(2));

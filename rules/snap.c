@@ -63,6 +63,43 @@ ask(const char *const argv[], FILE *err)
 	return out;
 }
 
+/* "*TABLE" to "COMMIT" of everything; "" when the table is not there. */
+static char *
+section(const char *all, const char *table)
+{
+	const char *at = all, *from = NULL;
+	struct line l;
+
+	while (line_next(&at, &l)) {
+		if (from == NULL && l.len > 0 && l.p[0] == '*' &&
+		    l.len - 1 == strlen(table) &&
+		    memcmp(l.p + 1, table, l.len - 1) == 0)
+			from = l.p;
+		else if (from != NULL && line_is(&l, "COMMIT"))
+			return strndup(from, (size_t)(at - from));
+	}
+	return strdup("");
+}
+
+/* Not table by table: asking for one by name makes the kernel load it, and the
+ * nat table brings connection tracking with it. */
+static int
+take_tables(struct snap *s, int family, FILE *err)
+{
+	const char *const argv[] = { tool_save(family), NULL };
+	char *all = ask(argv, err);
+
+	if (all == NULL)
+		return -1;
+	for (int t = 0; t < TABLE_COUNT; t++) {
+		s->save[family][t] = section(all, table_name[t]);
+		if (s->save[family][t] == NULL)
+			break;
+	}
+	free(all);
+	return s->save[family][TABLE_COUNT - 1] == NULL ? -1 : 0;
+}
+
 /* ipset prints a set's entries right behind the line that creates it. */
 static int
 index_sets(struct snap *s)
@@ -100,16 +137,9 @@ snap_take(struct snap *s, FILE *err)
 
 	memset(s, 0, sizeof(*s));
 	s->families = has_ipv6() ? 2 : 1;
-	for (int f = 0; f < s->families; f++) {
-		for (int t = 0; t < TABLE_COUNT; t++) {
-			const char *const argv[] = { tool_save(f), "-t",
-				table_name[t], NULL };
-
-			s->save[f][t] = ask(argv, err);
-			if (s->save[f][t] == NULL)
-				goto fail;
-		}
-	}
+	for (int f = 0; f < s->families; f++)
+		if (take_tables(s, f, err) < 0)
+			goto fail;
 	s->ipset = ask(save, err);
 	if (s->ipset != NULL && index_sets(s) == 0)
 		return 0;

@@ -35,7 +35,7 @@ struct saved_set {
 
 struct snap {
 	int families;		/* 2, or 1 without IPv6 in the kernel */
-	char *save[FAMILIES][TABLE_COUNT];	/* iptables-save -t TABLE */
+	char *save[FAMILIES][TABLE_COUNT];	/* of iptables-save */
 	char *ipset;		/* ipset save */
 	struct saved_set *sets;	/* ours, in ipset */
 	size_t nsets;

@@ -89,10 +89,19 @@ has(const struct line *l, const char *text)
 	return memmem(l->p, l->len, text, strlen(text)) != NULL;
 }
 
+/* What is not tracked is not translated. */
+static void
+note_untracked(const struct line *l, const char *where, struct report *r)
+{
+	if (has(l, "-j NOTRACK") || has(l, "--notrack"))
+		report_add(r, "note", "%s: connections that are not tracked are "
+			"not redirected: %.*s", where, (int)l->len, l->p);
+}
+
 /* Foreign rules that captured and proxied packets do not meet (any more). */
 static void
-notes_table(const char *saved, enum table t, const char *where,
-	struct report *r)
+notes_table(const struct conf *c, const char *saved, enum table t,
+	const char *where, struct report *r)
 {
 	struct saved_rule s;
 	struct line l, chain = { "", 0 };
@@ -104,6 +113,8 @@ notes_table(const char *saved, enum table t, const char *where,
 				"does not apply to proxied connections", where);
 		if (!line_rule(&l, &s) || s.ours)
 			continue;
+		if (t == TABLE_RAW && c->capture == CAPTURE_REDIRECT)
+			note_untracked(&l, where, r);
 		if (s.chain.len != chain.len ||
 		    memcmp(s.chain.p, chain.p, chain.len) != 0)
 			foreign_before = ours_before = false;
@@ -150,7 +161,8 @@ tables_verify(const struct conf *c, const struct snap *snap, struct report *r)
 			snprintf(where, sizeof(where), "IPv%d %s",
 				f == 0 ? 4 : 6, table_name[t]);
 			table_compare(snap->save[f][t], &want, where, r);
-			notes_table(snap->save[f][t], (enum table)t, where, r);
+			notes_table(c, snap->save[f][t], (enum table)t, where,
+				r);
 			ruleset_free(&want);
 		}
 	}

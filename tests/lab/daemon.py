@@ -112,13 +112,13 @@ class Daemon:
 
     PORTS = (25, 110)
 
-    def __init__(self, config=None):
-        """config: text; None: the shipped sample, unchanged."""
+    def __init__(self, config=None, ns="gw"):
+        """config: text; None: the shipped sample, unchanged.  ns: where."""
         if not built():
             raise RuntimeError(f"no sallyportd and sallyport in {BUILD}; make")
         self.log = proc.LOG / "sallyportd.log"
         self.log.touch()
-        self.process = None
+        self.process, self.ns = None, ns
         self.read = 0       # lines of the log that a test has answered for
         (ETC / "allow.list").write_text(ALLOW)
         (ETC / "fixed.txt").write_text(FIXED)
@@ -130,7 +130,7 @@ class Daemon:
     # Life ------------------------------------------------------------------
 
     def cli(self, *args, timeout=40):
-        return proc.run("gw", [BUILD / "sallyport", "-c", CONF, *args],
+        return proc.run(self.ns, [BUILD / "sallyport", "-c", CONF, *args],
                         timeout=timeout)
 
     def rules(self, verb, *args):
@@ -138,7 +138,7 @@ class Daemon:
 
     def start(self, rules=True):
         self.process = proc.spawn(
-            "gw", [BUILD / "sallyportd", "-d", "-c", CONF], self.log,
+            self.ns, [BUILD / "sallyportd", "-d", "-c", CONF], self.log,
             start_new_session=True)
         proc.wait_ports(self.process, (2525,), "sallyportd")
         if rules:
@@ -152,7 +152,7 @@ class Daemon:
         self.wait_gate(True)
 
     def is_open(self, port=25, which="sallyport_live"):
-        return proc.run("gw", ["ipset", "test", which, str(port)]).ok
+        return proc.run(self.ns, ["ipset", "test", which, str(port)]).ok
 
     def wait_gate(self, want, timeout=15, ports=PORTS):
         def settled():
@@ -369,14 +369,14 @@ def pss(pid):
     return int(re.search(r"^Pss:\s+(\d+)", text, re.M).group(1))
 
 
-def kernel_state():
+def kernel_state(ns="gw"):
     """Everything `rules` may touch in the gateway, comparable."""
     parts = []
     for argv in (["iptables-save"], ["ip6tables-save"], ["ipset", "list"],
                  ["ip", "-4", "rule"], ["ip", "-6", "rule"],
                  ["ip", "-4", "route", "show", "table", "all"],
                  ["ip", "-6", "route", "show", "table", "all"]):
-        text = proc.need("gw", argv)
+        text = proc.need(ns, argv)
         lines = [re.sub(r"\[\d+:\d+\]", "[0:0]", line).rstrip()
                  for line in text.splitlines() if not line.startswith("#")]
         lines = [re.sub(r" expires \d+sec", "", line) for line in lines]

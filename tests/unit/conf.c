@@ -241,6 +241,24 @@ static const struct refusal {
 	  CLASS "gateway = { addresses = ( \"203.0.113.1\" ); };\n",
 	  "F/s.conf:2: gateway.addresses without source = \"gateway\"; "
 	  "expected both or none\n" },
+	{ "source of a line behind NAT",
+	  CLASS "gateway = { nat = true;\n source = \"client\"; };\n",
+	  "F/s.conf:3: gateway.source = \"client\" with nat = true: servers "
+	  "never see the lines' own addresses; expected \"gateway\", or no "
+	  "source\n" },
+	{ "redirect with the line's source", CLASS "gateway = {\n"
+	  "source = \"client\"; capture = \"redirect\"; };\n",
+	  "F/s.conf:3: gateway.source = \"client\" with capture = "
+	  "\"redirect\": servers never see the lines' own addresses; expected "
+	  "\"gateway\", or no source\n" },
+	{ "redirect without NAT", CLASS "gateway = { capture = \"redirect\";\n"
+	  "nat = false; };\n",
+	  "F/s.conf:3: gateway.nat = false with capture = \"redirect\", which "
+	  "translates addresses; expected true, or no nat\n" },
+	{ "own programs without redirect",
+	  CLASS "gateway = { local = true; };\n",
+	  "F/s.conf:2: gateway.local without capture = \"redirect\"; expected "
+	  "both or none\n" },
 	{ "ports", CLASS "gateway = { source_ports = \"10240\"; };\n",
 	  "F/s.conf:2: gateway.source_ports = \"10240\"; expected \"LOW-HIGH\" "
 	  "with 1024 <= LOW <= HIGH <= 65535\n" },
@@ -554,8 +572,6 @@ not_yet(void **state)
 	static const struct {
 		const char *input, *want;
 	} rows[] = {
-		{ "gateway = { capture = \"redirect\"; };",
-		  NOT_YET("gateway.capture", "redirect", "\"tproxy\"") },
 		{ "gateway = { backend = \"nft\"; };",
 		  NOT_YET("gateway.backend", "nft", "\"iptables\"") },
 		{ "smtp = { unknown_origin = \"origin\"; };",
@@ -748,6 +764,43 @@ values(void **state)
 	assert_false(c->log_syslog);
 	assert_string_equal(c->trust, in_dir("ca.pem"));
 	conf_free(&c);
+}
+
+/* What follows from capture and NAT without being written. */
+static void
+topologies(void **state)
+{
+	static const struct {
+		const char *gateway;
+		enum capture capture;
+		bool nat, local;
+		enum source source;
+	} rows[] = {
+		{ "", CAPTURE_TPROXY, false, false, SOURCE_CLIENT },
+		{ "source = \"gateway\";", CAPTURE_TPROXY, false, false,
+			SOURCE_GATEWAY },
+		{ "nat = true;", CAPTURE_TPROXY, true, false, SOURCE_GATEWAY },
+		{ "capture = \"redirect\";", CAPTURE_REDIRECT, true, false,
+			SOURCE_GATEWAY },
+		{ "capture = \"redirect\"; nat = true; local = true; source = "
+			"\"gateway\"; addresses = ( \"203.0.113.1\" );",
+			CAPTURE_REDIRECT, true, true, SOURCE_GATEWAY },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < N(rows); i++) {
+		char text[512];
+		struct conf *c;
+
+		snprintf(text, sizeof(text), CLASS "gateway = { %s };\n",
+			rows[i].gateway);
+		c = load_good(text);
+		assert_int_equal(c->capture, rows[i].capture);
+		assert_int_equal(c->nat, rows[i].nat);
+		assert_int_equal(c->local, rows[i].local);
+		assert_int_equal(c->source, rows[i].source);
+		conf_free(&c);
+	}
 }
 
 static void
@@ -1000,6 +1053,24 @@ explained(void **state)
 		{ CLASS "gateway = { on_failure = \"closed\"; };\n",
 		  "While the daemon is down or hung, port 25 is reset.\n" },
 		{ THREE_CLASSES, "good.list: 5 entries, 1 expired.\n" },
+		{ CLASS, "Connections are captured by policy routing (TPROXY). "
+		  "Servers see the line's own address.\nWhile the daemon" },
+		{ WITH("port25 = \"relay\";") "gateway = { capture = "
+		  "\"redirect\"; local = true; };\n",
+		  "Connections are captured by address translation "
+		  "(REDIRECT),\n    also those of this machine's own programs, "
+		  "whose address is in a class. Servers see an address of this "
+		  "gateway: IPv4 as routed, IPv6 as routed.\nOne address holds about "
+		  "28,000 sessions to one server at a time, all lines "
+		  "together,\n    and is slower beyond 12,000; gateway.addresses "
+		  "may name more.\nWarning: relay from the gateway's address "
+		  "needs an address that no server trusts: to a server\n    that "
+		  "takes mail from it without a password, every line of that "
+		  "class is the gateway.\n" },
+		{ CLASS "gateway = { source = \"gateway\"; addresses = ( "
+		  "\"203.0.113.1\", \"203.0.113.2\" ); };\n",
+		  "Servers see an address of this gateway: IPv4 2 in turn, IPv6 "
+		  "as routed.\n" },
 	};
 
 	(void)state;
@@ -1144,6 +1215,7 @@ main(void)
 		cmocka_unit_test(defaults_written_out),
 		cmocka_unit_test(defaults),
 		cmocka_unit_test(values),
+		cmocka_unit_test(topologies),
 		cmocka_unit_test(class_blocks),
 		cmocka_unit_test(policy),
 		cmocka_unit_test(staged),

@@ -284,12 +284,39 @@ listed(void **state)
 	k->enforce = ENFORCE_WATCH;
 }
 
+/* gateway.local: what runs here is a line, its own address no loop; towards it
+ * everything still is one. */
+static void
+own_programs(void **state)
+{
+	struct addr own, foreign;
+	struct decision d;
+
+	(void)state;
+	assert_int_equal(addr_parse(&own, "203.0.113.254"), 0);
+	assert_int_equal(addr_parse(&foreign, FOREIGN), 0);
+	add(conf.class_lpm, "203.0.113.254", ACTION_BLOCK);
+	conf.local = true;
+	policy_decide(&conf, upstream, &own, &foreign, NOW, &d);
+	assert_int_equal(d.treatment, TREAT_BLOCK);
+	assert_int_equal(d.class_index, ACTION_BLOCK);
+	policy_decide(&conf, upstream, &foreign, &own, NOW, &d);
+	assert_int_equal(d.treatment, TREAT_RESET);
+	assert_int_equal(d.reason, REASON_LOOP);
+	policy_decide(&conf, upstream, &own, &own, NOW, &d);
+	assert_int_equal(d.reason, REASON_LOOP);
+	conf.local = false;
+	policy_decide(&conf, upstream, &own, &foreign, NOW, &d);
+	assert_int_equal(d.reason, REASON_LOOP);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(table),
 		cmocka_unit_test(listed),
+		cmocka_unit_test(own_programs),
 	};
 
 	return cmocka_run_group_tests_name("policy", tests, setup, teardown);

@@ -429,6 +429,9 @@ rules_follow_options(void **state)
 	assert_true(has_rule(&r, "sallyport_pre", "--dports 25 "));
 	assert_true(has_rule(&r, "sallyport_capture", "--on-ip 127.0.0.1"));
 	ruleset_free(&r);
+	assert_int_equal(render_table(&f.c, AF_INET, TABLE_NAT, &r), 0);
+	assert_int_equal(r.n, 0);
+	ruleset_free(&r);
 
 	f.c.pop3_wrap = f.c.pass_own = true;
 	f.interfaces[0] = eth;
@@ -450,6 +453,55 @@ rules_follow_options(void **state)
 	assert_int_equal(render_table(&f.c, AF_INET, TABLE_FILTER, &r), 0);
 	assert_true(has_rule(&r, "sallyport_refuse", "! --match-set "
 		SET_LIVE));
+	ruleset_free(&r);
+}
+
+/* The same choice in another table, and nothing of TPROXY. */
+static void
+rules_that_redirect(void **state)
+{
+	struct ruleset r, tproxy;
+	struct fixture f;
+	size_t choices = 0;
+
+	(void)state;
+	fixture_open(&f);
+	add_class(&f, ACTION_BLOCK, "198.18.0.0/16");
+	assert_int_equal(render_table(&f.c, AF_INET, TABLE_MANGLE, &tproxy), 0);
+	f.c.capture = CAPTURE_REDIRECT;
+	f.c.source = SOURCE_GATEWAY;
+	assert_int_equal(render_table(&f.c, AF_INET, TABLE_NAT, &r), 0);
+	assert_true(has_rule(&r, "PREROUTING", "-j sallyport_select"));
+	assert_false(has_rule(&r, "OUTPUT", ""));
+	assert_true(has_rule(&r, "sallyport_capture", SET_LIVE " dst"));
+	assert_true(has_rule(&r, "sallyport_capture", "REDIRECT --to-ports "
+		"2525"));
+	for (size_t i = 0; i < tproxy.n; i++) {
+		if (strcmp(tproxy.rules[i].chain, "sallyport_select") != 0)
+			continue;
+		assert_true(has_rule(&r, "sallyport_select",
+			tproxy.rules[i].text));
+		choices++;
+	}
+	assert_true(choices > 5);
+	ruleset_free(&tproxy);
+	ruleset_free(&r);
+	assert_int_equal(render_table(&f.c, AF_INET, TABLE_MANGLE, &r), 0);
+	assert_false(has_rule(&r, "PREROUTING", ""));
+	ruleset_free(&r);
+	assert_int_equal(render_table(&f.c, AF_INET, TABLE_FILTER, &r), 0);
+	assert_true(has_rule(&r, "sallyport_in", "! --ctstate DNAT"));
+	assert_false(has_rule(&r, "sallyport_jail", SET_SUB));
+	assert_false(has_rule(&r, "sallyport_out", ""));
+	ruleset_free(&r);
+
+	/* programs of this machine, but for the relays */
+	f.c.local = true;
+	assert_int_equal(render_table(&f.c, AF_INET6, TABLE_NAT, &r), 0);
+	assert_true(has_rule(&r, "OUTPUT", "-m mark ! --mark 0x2600/0xff00"));
+	ruleset_free(&r);
+	assert_int_equal(render_table(&f.c, AF_INET6, TABLE_FILTER, &r), 0);
+	assert_true(has_rule(&r, "sallyport_out", "-g sallyport_refuse"));
 	ruleset_free(&r);
 }
 
@@ -516,10 +568,15 @@ rules_keep_their_form(void **state)
 	f.c.nfq_submission = true;
 	f.c.nfq_queue = 2525;
 	f.c.return_path = RETURN_COUNT;
-	for (int t = 0; t < TABLE_COUNT; t++) {
+	for (int n = 0; n < 2 * TABLE_COUNT; n++) {
+		int t = n % TABLE_COUNT;
+
+		f.c.capture = n < TABLE_COUNT ? CAPTURE_TPROXY :
+			CAPTURE_REDIRECT;
+		f.c.local = f.c.capture == CAPTURE_REDIRECT;
 		assert_int_equal(render_table(&f.c, AF_INET, (enum table)t,
 			&r), 0);
-		assert_true(r.n > 10);
+		assert_true(r.n > 10 || (t == TABLE_NAT && !f.c.local));
 		for (size_t i = 0; i < r.n; i++) {
 			const struct rule *rule = &r.rules[i];
 
@@ -527,7 +584,8 @@ rules_keep_their_form(void **state)
 				"nopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 				"0123456789 .,:_()"), strlen(rule->purpose));
 			assert_null(strchr(rule->text, '{'));
-			if (strstr(rule->text, "TPROXY") != NULL)
+			if (strstr(rule->text, "TPROXY") != NULL ||
+			    strstr(rule->text, "REDIRECT") != NULL)
 				assert_non_null(strstr(rule->text, SET_LIVE));
 			/* raw asks at the jump into the chain */
 			if (t == TABLE_RAW && rule->jump)
@@ -721,7 +779,7 @@ kernel_takes_every_combination(void **state)
 	struct fixture f;
 
 	(void)state;
-	for (int bits = 0; bits < 128; bits++) {
+	for (int bits = 0; bits < 128 + 32; bits++) {
 		fixture_full(&f);
 		f.c.pop3_wrap = bits & 1;
 		f.c.pass_own = bits & 2;
@@ -732,6 +790,9 @@ kernel_takes_every_combination(void **state)
 		f.c.nfq_queue = bits & 16 ? 2525 : 0;
 		f.c.nfq_submission = bits & 16;
 		f.c.return_path = (enum return_path)(bits / 32 % 3);
+		f.c.capture = bits & 128 ? CAPTURE_REDIRECT : CAPTURE_TPROXY;
+		f.c.source = bits & 128 ? SOURCE_GATEWAY : SOURCE_CLIENT;
+		f.c.local = bits & 128 && bits & 1;
 		f.classes[3].effective = bits & 64 ? ACTION_BLOCK :
 			ACTION_RESET;
 		need_success(command(rules_apply, &f.c, said, sizeof(said)),
@@ -797,6 +858,108 @@ verify_names_the_difference(void **state)
 	need_success(command(rules_apply, &f.c, said, sizeof(said)), said);
 	need_success(command(rules_verify, &f.c, said, sizeof(said)), said);
 	need_success(command(rules_remove, NULL, said, sizeof(said)), said);
+}
+
+/* From one way of capturing to the other and back; nothing of the first stays. */
+static void
+capture_can_be_changed(void **state)
+{
+	static const char *const routes[] = { "ip", "rule", "show", "priority",
+		"2525", NULL };
+	char said[16384];
+	struct fixture f;
+	struct run ip;
+
+	(void)state;
+	fixture_full(&f);
+	f.c.nfq_queue = 2525;
+	for (int i = 0; i < 3; i++) {
+		bool redirect = i % 2 == 1;
+
+		f.c.capture = redirect ? CAPTURE_REDIRECT : CAPTURE_TPROXY;
+		if (i > 0)
+			assert_int_equal(command(rules_verify, &f.c, said,
+				sizeof(said)), 1);
+		need_success(command(rules_apply, &f.c, said, sizeof(said)),
+			said);
+		need_success(command(rules_verify, &f.c, said, sizeof(said)),
+			said);
+		assert_int_equal(run(&ip, routes, NULL, 0), 0);
+		assert_int_equal(strstr(ip.out, "2525") == NULL, redirect);
+		run_free(&ip);
+		if (!redirect)
+			continue;
+		need((const char *[]){ "ip6tables", "-t", "nat", "-D",
+			"sallyport_capture", "1", NULL });
+		need((const char *[]){ "iptables", "-t", "nat", "-D",
+			"PREROUTING", "1", NULL });
+		need((const char *[]){ "iptables", "-t", "raw", "-A",
+			"PREROUTING", "-p", "tcp", "-j", "CT", "--notrack",
+			NULL });
+		assert_int_equal(command(rules_verify, &f.c, said,
+			sizeof(said)), 1);
+		assert_non_null(strstr(said, "missing: IPv6 nat: -A "
+			"sallyport_capture"));
+		assert_non_null(strstr(said, "missing: IPv4 nat: jump -A "
+			"PREROUTING"));
+		assert_non_null(strstr(said, "are not redirected: -A "
+			"PREROUTING"));
+		need((const char *[]){ "iptables", "-t", "raw", "-D",
+			"PREROUTING", "-p", "tcp", "-j", "CT", "--notrack",
+			NULL });
+	}
+	need_success(command(rules_remove, NULL, said, sizeof(said)), said);
+}
+
+/* What the machine is, and what is said about it. */
+static void
+machine_is_judged(void **state)
+{
+	static char port[] = "lab-port", bridge[] = "lab-br+";
+	char said[16384];
+	struct fixture f;
+
+	(void)state;
+	need((const char *[]){ "ip", "link", "add", "lab-br0", "type", "bridge",
+		NULL });
+	need((const char *[]){ "ip", "link", "add", "lab-port", "type", "veth",
+		"peer", "name", "lab-peer", NULL });
+	need((const char *[]){ "ip", "link", "set", "lab-port", "master",
+		"lab-br0", NULL });
+	fixture_full(&f);
+	f.interfaces[0] = port;
+	f.c.ninterfaces = 1;
+	assert_int_equal(command(rules_apply, &f.c, said, sizeof(said)), 1);
+	assert_non_null(strstr(said, "lab-port is a port of the bridge "
+		"lab-br0"));
+	f.interfaces[0] = bridge;
+	need_success(command(rules_apply, &f.c, said, sizeof(said)), said);
+
+	/* an address of the pool that is elsewhere is a note */
+	f.c.source = SOURCE_GATEWAY;
+	f.c.addresses = f.own;
+	assert_int_equal(addr_parse(&f.own[0], "203.0.113.9"), 0);
+	assert_int_equal(addr_parse(&f.own[1], "127.0.0.5"), 0);
+	f.c.naddresses = 2;
+	need_success(command(rules_apply, &f.c, said, sizeof(said)), said);
+	assert_non_null(strstr(said, "gateway.addresses: 203.0.113.9 is not"));
+	assert_null(strstr(said, "127.0.0.5"));
+	f.c.naddresses = 0;
+
+	/* only a machine of its own programs need not forward */
+	put("/proc/sys/net/ipv4/ip_forward", "0");
+	put("/proc/sys/net/ipv6/conf/all/forwarding", "0");
+	f.c.capture = CAPTURE_REDIRECT;
+	assert_int_equal(command(rules_apply, &f.c, said, sizeof(said)), 1);
+	assert_non_null(strstr(said, "ip_forward is 0"));
+	assert_non_null(strstr(said, "forwarding is 0"));
+	f.c.local = true;
+	need_success(command(rules_apply, &f.c, said, sizeof(said)), said);
+	put("/proc/sys/net/ipv4/ip_forward", "1");
+	put("/proc/sys/net/ipv6/conf/all/forwarding", "1");
+	need_success(command(rules_remove, NULL, said, sizeof(said)), said);
+	need((const char *[]){ "ip", "link", "del", "lab-port", NULL });
+	need((const char *[]){ "ip", "link", "del", "lab-br0", NULL });
 }
 
 static void
@@ -924,12 +1087,15 @@ main(void)
 		cmocka_unit_test(never_is_special),
 		cmocka_unit_test(never_is_translated),
 		cmocka_unit_test(rules_follow_options),
+		cmocka_unit_test(rules_that_redirect),
 		cmocka_unit_test(rules_of_first_packets),
 		cmocka_unit_test(rules_keep_their_form),
 		cmocka_unit_test(ports_of_the_relays),
 		cmocka_unit_test(changes),
 		cmocka_unit_test(kernel_takes_every_combination),
 		cmocka_unit_test(verify_names_the_difference),
+		cmocka_unit_test(capture_can_be_changed),
+		cmocka_unit_test(machine_is_judged),
 		cmocka_unit_test(gate_knows_three_answers),
 		cmocka_unit_test(bypass_is_kept_by_the_kernel),
 	};
