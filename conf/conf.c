@@ -448,23 +448,24 @@ system_bundle(void)
 	return X509_get_default_cert_file();
 }
 
-/* Certificates in a PEM file; -1: something in it is damaged. */
+/* What a PEM file holds; -1: something in it is damaged. */
 static int
-count_certificates(FILE *f)
+count_pem(FILE *f, size_t *certificates_r, size_t *lists_r)
 {
-	X509 *x;
-	int n = 0;
-	unsigned long e;
+	STACK_OF(X509_INFO) *all = PEM_X509_INFO_read(f, NULL, NULL, NULL);
 
+	*certificates_r = *lists_r = 0;
 	ERR_clear_error();
-	while ((x = PEM_read_X509(f, NULL, NULL, NULL)) != NULL) {
-		X509_free(x);
-		n++;
+	if (all == NULL)
+		return -1;
+	for (int i = 0; i < sk_X509_INFO_num(all); i++) {
+		const X509_INFO *one = sk_X509_INFO_value(all, i);
+
+		*certificates_r += one->x509 != NULL;
+		*lists_r += one->crl != NULL;
 	}
-	e = ERR_peek_last_error();
-	ERR_clear_error();
-	return ERR_GET_LIB(e) == ERR_LIB_PEM &&
-		ERR_GET_REASON(e) == PEM_R_NO_START_LINE ? n : -1;
+	sk_X509_INFO_pop_free(all, X509_INFO_free);
+	return 0;
 }
 
 static void
@@ -475,8 +476,9 @@ trust_check(struct load *l, config_setting_t *s)
 	unsigned line = s != NULL ?
 		(unsigned)config_setting_source_line(s) : 1;
 	const char *file = s != NULL ? setting_file(l, s) : l->path;
+	size_t n, lists;
+	bool damaged;
 	FILE *f;
-	int n;
 
 	if (c->trust == NULL)
 		return;		/* refused when it was read */
@@ -493,12 +495,35 @@ trust_check(struct load *l, config_setting_t *s)
 			"ca-certificates)", c->trust, why);
 		return;
 	}
-	n = count_certificates(f);
+	damaged = count_pem(f, &n, &lists) == -1;
 	fclose(f);
-	if (n <= 0)
+	if (damaged || n == 0)
 		complain(l, file, line, "tls.trust: %s holds %s; expected "
 			"certificates in PEM", c->trust,
-			n == 0 ? "no certificate" : "a damaged certificate");
+			damaged ? "a damaged certificate" : "no certificate");
+}
+
+static void
+crl_check(struct load *l, config_setting_t *s)
+{
+	const char *path = l->conf->crl, *why;
+	size_t certificates, n;
+	bool damaged;
+	FILE *f;
+
+	if (path == NULL)
+		return;
+	if ((f = list_open(path, &why)) == NULL) {
+		complain_at(l, s, "tls.crl: %s cannot be read: %s; expected a "
+			"PEM file of revocation lists", path, why);
+		return;
+	}
+	damaged = count_pem(f, &certificates, &n) == -1;
+	fclose(f);
+	if (damaged || n == 0)
+		complain_at(l, s, "tls.crl: %s holds %s; expected revocation "
+			"lists in PEM", path, damaged ?
+			"a damaged revocation list" : "no revocation list");
 }
 
 /* ---- allowlist ---- */
@@ -565,6 +590,7 @@ check(struct load *l, config_t *cfg)
 			"class");
 	allow_check(l, child(child(root, "allow"), "file"));
 	trust_check(l, child(child(root, "tls"), "trust"));
+	crl_check(l, child(child(root, "tls"), "crl"));
 }
 
 static char *

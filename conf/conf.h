@@ -104,6 +104,9 @@ struct server_conf {
 	struct endpoint submission;
 	struct endpoint pop3;
 	uint16_t starttls;	/* port whose STARTTLS is shown to clients; 0: none */
+	char **pins;		/* "sha256/BASE64" of public keys, one of which the
+				 * verified chain must hold; none: any */
+	size_t npins;
 	bool own;		/* belongs to the provider: pass_destinations */
 	struct addr *addresses;	/* literal, besides what DNS says; ports 0 */
 	size_t naddresses;
@@ -162,6 +165,7 @@ struct conf {
 	size_t nallow;
 
 	char *trust;		/* PEM file; "system" is resolved to the bundle */
+	char *crl;		/* PEM file of revocation lists, or NULL */
 	unsigned tls_min_server;	/* TLS1_2_VERSION or TLS1_3_VERSION */
 
 	struct block_conf block;	/* smtp.block: what classes start from */

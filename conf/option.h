@@ -42,6 +42,7 @@ enum option_type {
 	CODE,		/* "550 5.7.1": block_conf.code, esc */
 	ENDPOINT,	/* "tls:465": struct endpoint */
 	TRUST,		/* char *: "system" or a PEM file */
+	PINS,		/* char ** and count: "sha256/BASE64" */
 };
 
 #define NOWHERE ((size_t)-1)

@@ -136,6 +136,23 @@ path_wrong(const struct option *o, const char *text)
 	return NULL;
 }
 
+/* RFC 7469 writes pins like this: 32 octets in base64 are 43 characters and a
+ * "=". */
+static const char *
+pin_wrong(const char *text)
+{
+	const char *base64 = text + 7;
+
+	if (strncmp(text, "sha256/", 7) != 0)
+		return "does not begin with sha256/";
+	if (strlen(base64) != 44 || base64[43] != '=' ||
+	    strspn(base64, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+		"0123456789+/") != 43 || strchr("AEIMQUYcgkosw048",
+		base64[42]) == NULL)
+		return "not the base64 of 32 octets";
+	return NULL;
+}
+
 const char *
 text_wrong(const struct option *o, const char *text)
 {
@@ -159,6 +176,8 @@ text_wrong(const struct option *o, const char *text)
 		return line_wrong(text);
 	case INTERFACES:
 		return interface_wrong(text);
+	case PINS:
+		return pin_wrong(text);
 	default:
 		return NULL;
 	}

@@ -96,6 +96,8 @@ option_expects(const struct option *o, char *out, size_t cap)
 			"MASK's lowest bit"),
 		[CODE] = "\"5yz 5.y.z\" like \"550 5.7.1\"",
 		[TRUST] = "\"system\" or the path of a PEM file",
+		[PINS] = ("a list of 2 to 8 texts like \"sha256/BASE64\", the "
+			"SHA-256 of a public key"),
 	};
 
 	if (o->type == UINT || o->type == PORT)
@@ -416,6 +418,8 @@ read_list(struct load *l, const struct option *o, config_setting_t *s,
 	n = (size_t)config_setting_length(s);
 	if ((o->max != 0 && n > (size_t)o->max) || (o->type == LINES && n == 0))
 		return refuse(l, o, s, n == 0 ? "empty" : "too many elements");
+	if (n != 0 && n < (size_t)o->min)
+		return refuse(l, o, s, "too few elements");
 	value_free(o, owner);
 	if (n == 0)
 		return 0;
@@ -461,6 +465,7 @@ value_read(struct load *l, const struct option *o, config_setting_t *s,
 		return read_list(l, o, s, owner, read_address);
 	case LINES:
 	case INTERFACES:
+	case PINS:
 		return read_list(l, o, s, owner, read_line);
 	case PORTS:
 		return read_ports(l, o, s, owner);
@@ -478,7 +483,8 @@ value_read(struct load *l, const struct option *o, config_setting_t *s,
 void
 value_free(const struct option *o, void *owner)
 {
-	bool is_texts = o->type == LINES || o->type == INTERFACES;
+	bool is_texts = o->type == LINES || o->type == INTERFACES ||
+		o->type == PINS;
 	size_t n = 0;
 	char **base;
 
@@ -488,7 +494,7 @@ value_free(const struct option *o, void *owner)
 		free(*(char **)member(o, owner));
 		*(char **)member(o, owner) = NULL;
 		return;
-	case LINES: case INTERFACES: case PREFIXES: case ADDRESSES:
+	case LINES: case INTERFACES: case PINS: case PREFIXES: case ADDRESSES:
 	case DESTINATIONS:
 		memcpy(&base, member(o, owner), sizeof(base));
 		memcpy(&n, (char *)owner + o->count_offset, sizeof(n));
@@ -617,7 +623,7 @@ value_write(const struct option *o, const void *owner, config_setting_t *group)
 	case WORD: case FLAG: case TLS_VERSION:
 		return put_word(o, owner, group);
 	case PREFIXES: case DESTINATIONS: case ADDRESSES: case LINES:
-	case INTERFACES:
+	case INTERFACES: case PINS:
 		return put_list(o, owner, group);
 	case PORTS:
 		ports = member_of(o, owner);

@@ -150,14 +150,14 @@ bio_new(struct chan *c)
 }
 
 int
-chan_tls(struct chan *c, struct tls *t, const char *name, unsigned server,
-	const struct addr *to)
+chan_tls(struct chan *c, struct tls *t, const struct server_conf *server,
+	unsigned index, const struct addr *to)
 {
 	BIO *bio = bio_new(c);
 
 	if (bio == NULL)
 		return -1;
-	c->ssl = tls_open(t, name, server, to, bio);
+	c->ssl = tls_open(t, server, index, to, bio);
 	return c->ssl == NULL ? -1 : 0;
 }
 

@@ -24,6 +24,7 @@
 /* Unwritten bytes beyond which the other side is not read. */
 #define CHAN_HIGH (64u * 1024u)
 
+struct server_conf;
 struct tls;
 
 /* Shared by all chans of a relay; valid within one turn of one session. */
@@ -83,8 +84,8 @@ size_t chan_pending(const struct chan *c);
 
 /* Start TLS as a client; -1: no memory. Then chan_handshake until it is not 0:
  * 1 done, -1 failed (tls_failure tells why). */
-int chan_tls(struct chan *c, struct tls *t, const char *name, unsigned server,
-	const struct addr *to);
+int chan_tls(struct chan *c, struct tls *t, const struct server_conf *server,
+	unsigned index, const struct addr *to);
 int chan_handshake(struct chan *c);
 
 /* Close our direction (close_notify first); what waits must be flushed. */

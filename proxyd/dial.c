@@ -107,7 +107,8 @@ check_tls(struct session *s)
 	if (result == 0)
 		return;
 	if (result == -1) {
-		tls_failure(c->ssl, why, sizeof(why), &certificate);
+		tls_failure(s->relay->tls, c->ssl, why, sizeof(why),
+			&certificate);
 		/* The alert that says so is worth sending. */
 		session_fail(s, certificate ? REASON_CERTIFICATE :
 			REASON_TLS_FAILED, why);
@@ -136,7 +137,7 @@ dial_tls(struct session *s)
 		session_fail(s, REASON_TLS_INJECTION, "");
 		return;
 	}
-	if (chan_tls(c, s->relay->tls, s->context.server->name,
+	if (chan_tls(c, s->relay->tls, s->context.server,
 		(unsigned)s->server, &to) == -1) {
 		session_fail(s, REASON_NO_MEMORY, "");
 		return;

@@ -504,7 +504,8 @@ prepare(struct process *p)
 	p->sessions_max = (limit.rlim_cur - DESCRIPTORS_OTHER -
 		DESCRIPTORS_RESERVE) / 2;
 	/* Before the sandbox: it reads files. */
-	r->tls = tls_new(r->conf->trust, r->conf->tls_min_server);
+	r->tls = tls_new(r->conf->trust, r->conf->crl,
+		r->conf->tls_min_server);
 	r->base = event_base_new();
 	r->upstream = upstream_new(r->conf, need_sockets, p);
 	r->lines = lines_new();

@@ -6,7 +6,9 @@
  * use, never given away. OpenSSL lets an unverified session resume under
  * VERIFY_PEER, which is why the key carries the name, why only verified
  * sessions are stored, and why the certificate in a resumed session is checked
- * for name and dates again. SSL_free without a shutdown state would kill the
+ * for name and dates again. Revocation lists and pins are checked inside the
+ * full handshake, so no ticket exists of a server that failed them; a reload
+ * brings new lists, new relays and with them an empty store. SSL_free without a shutdown state would kill the
  * ticket it has just stored: tls_close sets it.
  *
  * The server controls the certificate chain and the tickets; the client
@@ -21,6 +23,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "conf/conf.h"
 #include "lib/log.h"
 
 /* PERFORMANCE.md: a FIFO of up to 256 single-use sessions per server. */
@@ -45,9 +48,13 @@ struct tls {
 	SSL_CTX *ctx;
 	struct store *store[STORES_MAX];
 	size_t tickets;		/* in all stores */
+	char refused[112];	/* the certificate refused last: subject, dates;
+				 * read in the same turn of the loop */
 };
 
 static int ex_store = -1;	/* SSL -> struct store, for new tickets */
+static int ex_server = -1;	/* SSL -> struct server_conf, for pins */
+static int ex_tls = -1;		/* SSL_CTX -> struct tls */
 
 static struct store *
 store_find(struct tls *t, unsigned server, const struct addr *to)
@@ -139,6 +146,98 @@ on_new_ticket(SSL *ssl, SSL_SESSION *ticket)
 	return 1;	/* the reference is ours */
 }
 
+/* ---- what is verified inside a handshake ---- */
+
+static bool
+is_pinned(const struct server_conf *server, X509 *cert)
+{
+	unsigned char digest[SHA256_DIGEST_LENGTH];
+	unsigned char base64[45];
+	unsigned char *der = NULL;
+	int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der);
+
+	if (len <= 0)
+		return false;
+	SHA256(der, (size_t)len, digest);
+	OPENSSL_free(der);
+	EVP_EncodeBlock(base64, digest, sizeof(digest));
+	for (size_t i = 0; i < server->npins; i++)
+		if (strcmp(server->pins[i] + strlen("sha256/"),
+			(const char *)base64) == 0)
+			return true;
+	return false;
+}
+
+/* RFC 7469 section 2.6: any key of the verified chain may be the pinned one. */
+static bool
+has_pin(const struct server_conf *server, X509_STORE_CTX *ctx)
+{
+	const STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
+
+	for (int i = 0; i < sk_X509_num(chain); i++)
+		if (is_pinned(server, sk_X509_value(chain, i)))
+			return true;
+	return false;
+}
+
+/* "CN=mail.isp.example, 2026-01-01 to 2026-04-01": remote text, escaped by
+ * whoever writes the log. */
+static void
+remember_refused(struct tls *t, X509 *cert)
+{
+	struct tm from = { 0 }, to = { 0 };
+	char subject[72] = "", first[16], last[16];
+
+	if (cert == NULL || X509_NAME_oneline(X509_get_subject_name(cert),
+		subject, sizeof(subject)) == NULL)
+		return;
+	ASN1_TIME_to_tm(X509_get0_notBefore(cert), &from);
+	ASN1_TIME_to_tm(X509_get0_notAfter(cert), &to);
+	strftime(first, sizeof(first), "%Y-%m-%d", &from);
+	strftime(last, sizeof(last), "%Y-%m-%d", &to);
+	snprintf(t->refused, sizeof(t->refused), "%s, %s to %s", subject, first,
+		last);
+}
+
+/*
+ * OpenSSL asks for every certificate of the chain, the server's own last. An
+ * issuer without a revocation list is not checked: the file holds the lists
+ * that the operator has, not those of every authority in the world.
+ */
+static int
+on_verify(int ok, X509_STORE_CTX *ctx)
+{
+	SSL *ssl = X509_STORE_CTX_get_ex_data(ctx,
+		SSL_get_ex_data_X509_STORE_CTX_idx());
+	const struct server_conf *server = SSL_get_ex_data(ssl, ex_server);
+	int error = X509_STORE_CTX_get_error(ctx);
+
+	if (!ok && error == X509_V_ERR_UNABLE_TO_GET_CRL) {
+		X509_STORE_CTX_set_error(ctx, X509_V_OK);
+		return 1;
+	}
+	if (ok && X509_STORE_CTX_get_error_depth(ctx) == 0 &&
+	    server->npins > 0 && !has_pin(server, ctx)) {
+		X509_STORE_CTX_set_error(ctx,
+			X509_V_ERR_APPLICATION_VERIFICATION);
+		ok = 0;
+	}
+	if (!ok)
+		remember_refused(SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl),
+			ex_tls), X509_STORE_CTX_get_current_cert(ctx));
+	return ok;
+}
+
+static const char *
+verdict_words(long verdict)
+{
+	return verdict == X509_V_ERR_APPLICATION_VERIFICATION ?
+		"no key of the chain is pinned" :
+		X509_verify_cert_error_string(verdict);
+}
+
+/* ---- the context ---- */
+
 static bool
 load_trust(SSL_CTX *ctx, const char *trust)
 {
@@ -151,20 +250,51 @@ load_trust(SSL_CTX *ctx, const char *trust)
 	return false;
 }
 
+static bool
+load_crl(SSL_CTX *ctx, const char *crl)
+{
+	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+	X509_LOOKUP *lookup;
+	char words[256];
+
+	if (crl == NULL)
+		return true;
+	lookup = X509_STORE_add_lookup(store, X509_LOOKUP_file());
+	if (lookup != NULL &&
+	    X509_load_crl_file(lookup, crl, X509_FILETYPE_PEM) > 0)
+		return X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK |
+			X509_V_FLAG_CRL_CHECK_ALL) == 1;
+	ERR_error_string_n(ERR_get_error(), words, sizeof(words));
+	log_error("cannot load revocation lists from %s: %s", crl, words);
+	return false;
+}
+
+static bool
+have_indexes(void)
+{
+	if (ex_store == -1)
+		ex_store = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+	if (ex_server == -1)
+		ex_server = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+	if (ex_tls == -1)
+		ex_tls = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+	return ex_store != -1 && ex_server != -1 && ex_tls != -1;
+}
+
 struct tls *
-tls_new(const char *trust, unsigned min_version)
+tls_new(const char *trust, const char *crl, unsigned min_version)
 {
 	struct tls *t = calloc(1, sizeof(*t));
 
 	if (t == NULL)
 		return NULL;
-	if (ex_store == -1)
-		ex_store = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
 	t->ctx = SSL_CTX_new(TLS_client_method());
-	if (t->ctx == NULL || ex_store == -1 || !load_trust(t->ctx, trust))
+	if (t->ctx == NULL || !have_indexes() ||
+	    SSL_CTX_set_ex_data(t->ctx, ex_tls, t) != 1 ||
+	    !load_trust(t->ctx, trust) || !load_crl(t->ctx, crl))
 		goto fail;
 	SSL_CTX_set_min_proto_version(t->ctx, (int)min_version);
-	SSL_CTX_set_verify(t->ctx, SSL_VERIFY_PEER, NULL);
+	SSL_CTX_set_verify(t->ctx, SSL_VERIFY_PEER, on_verify);
 	SSL_CTX_set_mode(t->ctx, SSL_MODE_RELEASE_BUFFERS |
 		SSL_MODE_ENABLE_PARTIAL_WRITE |
 		SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
@@ -202,15 +332,16 @@ tls_free(struct tls **t)
 }
 
 SSL *
-tls_open(struct tls *t, const char *name, unsigned server,
+tls_open(struct tls *t, const struct server_conf *server, unsigned index,
 	const struct addr *to, BIO *bio)
 {
-	struct store *s = store_find(t, server, to);
+	struct store *s = store_find(t, index, to);
 	SSL_SESSION *ticket = s != NULL ? store_pop(s) : NULL;
 	SSL *ssl = SSL_new(t->ctx);
 
-	if (ssl == NULL || SSL_set_tlsext_host_name(ssl, name) != 1 ||
-	    SSL_set1_host(ssl, name) != 1) {
+	if (ssl == NULL || SSL_set_tlsext_host_name(ssl, server->name) != 1 ||
+	    SSL_set1_host(ssl, server->name) != 1 ||
+	    SSL_set_ex_data(ssl, ex_server, (void *)(uintptr_t)server) != 1) {
 		SSL_free(ssl);
 		SSL_SESSION_free(ticket);
 		BIO_free(bio);
@@ -235,7 +366,7 @@ tls_verified(SSL *ssl, char *why, size_t cap)
 	const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
 
 	if (verdict != X509_V_OK) {
-		snprintf(why, cap, "%s", X509_verify_cert_error_string(verdict));
+		snprintf(why, cap, "%s", verdict_words(verdict));
 		return -1;
 	}
 	if (cert == NULL || name == NULL) {
@@ -257,21 +388,16 @@ tls_verified(SSL *ssl, char *why, size_t cap)
 }
 
 void
-tls_failure(SSL *ssl, char *why, size_t cap, bool *certificate_r)
+tls_failure(const struct tls *t, SSL *ssl, char *why, size_t cap,
+	bool *certificate_r)
 {
 	long verdict = SSL_get_verify_result(ssl);
 	unsigned long code = ERR_peek_last_error();
-	X509 *cert = SSL_get0_peer_certificate(ssl);
-	char subject[96] = "";
 
 	*certificate_r = verdict != X509_V_OK;
-	if (cert != NULL)
-		X509_NAME_oneline(X509_get_subject_name(cert), subject,
-			sizeof(subject));
 	if (*certificate_r)
-		snprintf(why, cap, "%s%s%s",
-			X509_verify_cert_error_string(verdict),
-			subject[0] != '\0' ? "; it is " : "", subject);
+		snprintf(why, cap, "%s; it is %s", verdict_words(verdict),
+			t->refused);
 	else if (code != 0 && ERR_reason_error_string(code) != NULL)
 		snprintf(why, cap, "%s", ERR_reason_error_string(code));
 	else

@@ -15,25 +15,34 @@
 
 #include "lib/addr.h"
 
+struct server_conf;
 struct tls;
 
-/* trust: PEM bundle. NULL: message logged. Reads files: before the sandbox. */
-struct tls *tls_new(const char *trust, unsigned min_version);
+/*
+ * trust: PEM bundle; crl: PEM file of revocation lists, or NULL. NULL: message
+ * logged. Reads files: before the sandbox.
+ */
+struct tls *tls_new(const char *trust, const char *crl, unsigned min_version);
 void tls_free(struct tls **t);
 
 /*
- * A client connection object: SNI and verification for name, a ticket of that
- * server and address if there is one. bio becomes its transport and is freed
- * with it. NULL: no memory (bio freed).
+ * A client connection object: SNI and verification for the server's name, its
+ * pins, a ticket of that server and address if there is one. index: of the
+ * server in the configuration. bio becomes its transport and is freed with it.
+ * NULL: no memory (bio freed). server must outlive the handshake.
  */
-SSL *tls_open(struct tls *t, const char *name, unsigned server,
+SSL *tls_open(struct tls *t, const struct server_conf *server, unsigned index,
 	const struct addr *to, BIO *bio);
 
 /* After the handshake: 0, or -1 and the reason as words in why. */
 int tls_verified(SSL *ssl, char *why, size_t cap);
 
-/* Why the handshake failed, as words; *certificate_r: it was the certificate. */
-void tls_failure(SSL *ssl, char *why, size_t cap, bool *certificate_r);
+/*
+ * Why the handshake that has just failed did, as words; *certificate_r: it was
+ * the certificate. Then the words name it: subject and dates.
+ */
+void tls_failure(const struct tls *t, SSL *ssl, char *why, size_t cap,
+	bool *certificate_r);
 
 /* Tickets held, of all servers. */
 size_t tls_tickets(const struct tls *t);

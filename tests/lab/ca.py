@@ -1,5 +1,7 @@
 """A certificate authority made on the spot, and the servers' certificates."""
 
+import base64
+import hashlib
 import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +40,8 @@ def make():
     return (DIR / "ca.pem").read_text()
 
 
-def issue(name):
+def issue(name, first=None, last=None):
+    """Valid from now for two days, or between the two times."""
     names = CERTIFICATES[name]
     key, request, pem = (DIR / f"{name}.{end}" for end in ("key", "csr", "crt"))
     openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
@@ -47,6 +50,11 @@ def issue(name):
     extensions = DIR / f"{name}.ext"
     extensions.write_text("basicConstraints=CA:FALSE\nsubjectAltName="
                           + ",".join(f"DNS:{n}" for n in names) + "\n")
+    if first:
+        register("-startdate", first, "-enddate", last, "-in", request,
+                 "-extfile", extensions, "-notext", "-out", pem)
+        (DIR / f"{name}.pem").write_text(key.read_text() + pem.read_text())
+        return
     openssl("x509", "-req", "-in", request, "-CA", DIR / "ca.pem", "-CAkey",
             DIR / "ca.key", "-set_serial",
             1000 + list(CERTIFICATES).index(name), "-days", "2",
@@ -59,3 +67,61 @@ def show(name):
     fresh = DIR / "isp-next.pem"
     fresh.symlink_to(DIR / f"{name}.pem")
     os.replace(fresh, CURRENT)
+
+
+# What else a server may show: file name → names, first and last day, revoked.
+BAD = {
+    "expired": (CERTIFICATES["isp"], "20250101", "20250401", False),
+    "early": (CERTIFICATES["isp"], "20990101", "20990401", False),
+    "revoked": (CERTIFICATES["isp"], "20250101", "20990401", True),
+}
+REGISTER = """\
+[ca]
+default_ca = lab
+[lab]
+database = {dir}/index.txt
+new_certs_dir = {dir}
+default_md = sha256
+unique_subject = no
+rand_serial = yes
+policy = any
+[any]
+organizationName = optional
+commonName = supplied
+"""
+
+
+def make_bad():
+    """Those, a certificate nobody signed, crl.pem and an old one."""
+    (DIR / "index.txt").write_text("")
+    (DIR / "ca.conf").write_text(REGISTER.format(dir=DIR))
+    for name, (names, first, last, revoked) in BAD.items():
+        CERTIFICATES[name] = names
+        issue(name, first + "000000Z", last + "000000Z")
+        if revoked:
+            register("-revoke", DIR / f"{name}.crt")
+    register("-gencrl", "-crlhours", "5", "-out", DIR / "crl.pem")
+    register("-gencrl", "-crl_lastupdate", "20250101000000Z",
+             "-crl_nextupdate", "20250201000000Z", "-out", DIR / "old-crl.pem")
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt",
+            "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
+            "/O=Lab/CN=mail.isp.example", "-addext",
+            "subjectAltName=DNS:mail.isp.example", "-keyout",
+            DIR / "self.key", "-out", DIR / "self.crt")
+    (DIR / "self.pem").write_text((DIR / "self.key").read_text()
+                                  + (DIR / "self.crt").read_text())
+
+
+def register(*args):
+    openssl("ca", "-batch", "-config", DIR / "ca.conf", "-cert",
+            DIR / "ca.pem", "-keyfile", DIR / "ca.key", *args)
+
+
+def pin(name):
+    """sha256/BASE64 of a certificate's public key, as the option wants it."""
+    key = subprocess.run(["openssl", "x509", "-in", DIR / f"{name}.pem",
+                          "-noout", "-pubkey"], check=True,
+                         stdout=subprocess.PIPE).stdout
+    der = subprocess.run(["openssl", "pkey", "-pubin", "-outform", "DER"],
+                         check=True, input=key, stdout=subprocess.PIPE).stdout
+    return "sha256/" + base64.b64encode(hashlib.sha256(der).digest()).decode()

@@ -120,6 +120,7 @@ load_good(const char *text)
 }
 
 /* One class, on one line. */
+#define PIN "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 #define CLASS "subscribers = ( { class = \"a\"; prefixes = ( \"198.18.0.0/16\" " \
 	"); port25 = \"watch\"; } );\n"
 /* The same, with room for more. */
@@ -468,6 +469,26 @@ static const struct refusal {
 	  "prefix; expected a list of \"own\" and prefixes\n" },
 
 	/* tls */
+	{ "crl missing", CLASS "tls = { trust = \"ca.pem\"; crl = \"none.pem\"; };\n",
+	  "F/s.conf:2: tls.crl: F/none.pem cannot be read: No such file or "
+	  "directory; expected a PEM file of revocation lists\n" },
+	{ "crl without a list", CLASS
+	  "tls = { trust = \"ca.pem\"; crl = \"ca.pem\"; };\n",
+	  "F/s.conf:2: tls.crl: F/ca.pem holds no revocation list; expected "
+	  "revocation lists in PEM\n" },
+	{ "one pin", SERVER("submission = \"tls:465\"; pins = ( \"" PIN "\" );"),
+	  "F/s.conf:2: servers.pins = a list ( ): too few elements; expected a list of 2 to "
+	  "8 texts like \"sha256/BASE64\", the SHA-256 of a public key\n" },
+	{ "no pin", SERVER("submission = \"tls:465\"; pins = ( \"" PIN "\", "
+	  "\"sha1/AAAA\" );"),
+	  "F/s.conf:2: servers.pins = \"sha1/AAAA\": does not begin with "
+	  "sha256/; expected a list of 2 to 8 texts like \"sha256/BASE64\", "
+	  "the SHA-256 of a public key\n" },
+	{ "short pin", SERVER("submission = \"tls:465\"; pins = ( \"" PIN "\", "
+	  "\"sha256/AAAA\" );"),
+	  "F/s.conf:2: servers.pins = \"sha256/AAAA\": not the base64 of 32 "
+	  "octets; expected a list of 2 to 8 texts like \"sha256/BASE64\", "
+	  "the SHA-256 of a public key\n" },
 	{ "trust missing", CLASS "tls = { trust = \"none.pem\"; };\n",
 	  "F/s.conf:2: tls.trust: F/none.pem cannot be read: No such file or "
 	  "directory; expected a PEM file (for \"system\", install "

@@ -4,7 +4,8 @@
  * A key and a certificate made on the spot, OpenSSL's server at the other end
  * of a BIO pair. What must hold: no name but the certificate's is accepted,
  * also right behind a good session; only verified sessions leave tickets, each
- * for its own server and address; many addresses do not fill the memory.
+ * for its own server and address; many addresses do not fill the memory; a
+ * revocation list and pins are asked in addition to the name.
  */
 #include "proxyd/tls.h"
 
@@ -20,11 +21,17 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "conf/conf.h"
+
 #define NAME "mail.isp.example"
 
 static EVP_PKEY *key;
 static X509 *cert;
 static SSL_CTX *server;
+static char **pins;		/* of the server that visit() dials */
+static size_t npins;
+static char words[160];		/* what visit() heard of a refusal */
+static bool blamed;		/* ... and was it the certificate? */
 static char trust[] = "/tmp/sallyport-tls-XXXXXX";
 
 static void
@@ -103,8 +110,11 @@ visit(struct tls *t, const char *name, unsigned index, struct addr to)
 	char why[160];
 	uint8_t octet;
 
+	const struct server_conf known = { .name = (char *)(uintptr_t)name,
+		.pins = pins, .npins = npins };
+
 	assert_int_equal(BIO_new_bio_pair(&near, 1 << 20, &far, 1 << 20), 1);
-	SSL *client = tls_open(t, name, index, &to, near);
+	SSL *client = tls_open(t, &known, index, &to, near);
 	SSL *other = SSL_new(server);
 	assert_non_null(client);
 	assert_non_null(other);
@@ -113,6 +123,10 @@ visit(struct tls *t, const char *name, unsigned index, struct addr to)
 	for (int i = 0; i < 10; i++) {
 		ERR_clear_error();
 		int a = SSL_do_handshake(client);
+		if (a == -1 && SSL_get_error(client, a) == SSL_ERROR_SSL) {
+			tls_failure(t, client, words, sizeof(words), &blamed);
+			break;
+		}
 		int b = SSL_do_handshake(other);
 
 		if (a == 1 && b == 1) {
@@ -132,7 +146,7 @@ visit(struct tls *t, const char *name, unsigned index, struct addr to)
 static struct tls *
 make(void)
 {
-	struct tls *t = tls_new(trust, TLS1_2_VERSION);
+	struct tls *t = tls_new(trust, NULL, TLS1_2_VERSION);
 
 	assert_non_null(t);
 	return t;
@@ -211,6 +225,127 @@ bounded(void **state)
 	tls_free(&t);
 }
 
+static void
+pinned(void **state)
+{
+	/* 44 characters of base64 for the key's SHA-256, and one of nobody. */
+	char right[64] = "sha256/";
+	char nobody[] = "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+	char *spare[] = { nobody, right }, *wrong[] = { nobody, nobody };
+	unsigned char digest[32], *der = NULL;
+	struct tls *t = make();
+
+	(void)state;
+	int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der);
+	assert_true(len > 0);
+	assert_int_equal(EVP_Q_digest(NULL, "SHA256", NULL, der, (size_t)len,
+		digest, NULL), 1);
+	OPENSSL_free(der);
+	EVP_EncodeBlock((unsigned char *)right + 7, digest, 32);
+	SSL_CTX_set_max_proto_version(server, TLS1_3_VERSION);
+	npins = 2;
+	pins = wrong;
+	assert_int_equal(visit(t, NAME, 0, host(1)), REFUSED);
+	assert_true(blamed);
+	assert_non_null(strstr(words, "no key of the chain is pinned; it is "
+		"/CN=" NAME ", 2"));
+	assert_int_equal(tls_tickets(t), 0);
+	pins = spare;
+	assert_int_equal(visit(t, NAME, 0, host(1)), FULL);
+	assert_int_equal(visit(t, NAME, 0, host(1)), RESUMED);
+	/* Pins come on top of the name, they do not replace it. */
+	assert_int_equal(visit(t, "pop.isp.example", 1, host(1)), REFUSED);
+	assert_non_null(strstr(words, "ostname mismatch"));
+	npins = 0;
+	tls_free(&t);
+}
+
+static void
+old_version(void **state)
+{
+	struct tls *t = tls_new(trust, NULL, TLS1_3_VERSION);
+
+	(void)state;
+	assert_non_null(t);
+	SSL_CTX_set_min_proto_version(server, TLS1_2_VERSION);
+	SSL_CTX_set_max_proto_version(server, TLS1_2_VERSION);
+	assert_int_equal(visit(t, NAME, 0, host(1)), REFUSED);
+	SSL_CTX_set_max_proto_version(server, TLS1_3_VERSION);
+	assert_int_equal(visit(t, NAME, 0, host(1)), FULL);
+	tls_free(&t);
+}
+
+static X509_CRL *
+make_list(bool revokes, long ends)
+{
+	X509_CRL *list = X509_CRL_new();
+	ASN1_TIME *time = ASN1_TIME_new();
+
+	assert_non_null(list);
+	assert_non_null(time);
+	X509_CRL_set_version(list, 1);
+	X509_CRL_set_issuer_name(list, X509_get_subject_name(cert));
+	X509_gmtime_adj(time, -7200);
+	X509_CRL_set1_lastUpdate(list, time);
+	if (revokes) {
+		X509_REVOKED *one = X509_REVOKED_new();
+
+		X509_REVOKED_set_serialNumber(one,
+			X509_get_serialNumber(cert));
+		X509_REVOKED_set_revocationDate(one, time);
+		X509_CRL_add0_revoked(list, one);
+	}
+	X509_gmtime_adj(time, ends);
+	X509_CRL_set1_nextUpdate(list, time);
+	ASN1_TIME_free(time);
+	assert_true(X509_CRL_sign(list, key, EVP_sha256()) > 0);
+	return list;
+}
+
+static void
+revoked(void **state)
+{
+	static const struct {
+		const char *name;
+		bool revokes;
+		long ends;
+		const char *want;	/* NULL: accepted */
+	} rows[] = {
+		{ "not on the list", false, 3600, NULL },
+		{ "on the list", true, 3600, "certificate revoked; it is /CN=" },
+		{ "old list", false, -60, "CRL has expired; it is /CN=" },
+	};
+	char path[] = "/tmp/sallyport-crl-XXXXXX";
+	int fd = mkstemp(path);
+
+	(void)state;
+	assert_true(fd >= 0);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		X509_CRL *list = make_list(rows[i].revokes, rows[i].ends);
+		FILE *f = fopen(path, "w");
+
+		print_message("# %s\n", rows[i].name);
+		assert_non_null(f);
+		PEM_write_X509_CRL(f, list);
+		fclose(f);
+		X509_CRL_free(list);
+		struct tls *t = tls_new(trust, path, TLS1_2_VERSION);
+		assert_non_null(t);
+		assert_int_equal(visit(t, NAME, 0, host(1)),
+			rows[i].want == NULL ? FULL : REFUSED);
+		if (rows[i].want != NULL) {
+			assert_true(blamed);
+			assert_non_null(strstr(words, rows[i].want));
+			assert_int_equal(tls_tickets(t), 0);
+		}
+		tls_free(&t);
+	}
+	close(fd);
+	/* A file that is there for the check and gone for the relay. */
+	unlink(path);
+	assert_null(tls_new(trust, path, TLS1_2_VERSION));
+}
+
 int
 main(void)
 {
@@ -218,6 +353,9 @@ main(void)
 		cmocka_unit_test(tickets),
 		cmocka_unit_test(wrong_name),
 		cmocka_unit_test(bounded),
+		cmocka_unit_test(pinned),
+		cmocka_unit_test(old_version),
+		cmocka_unit_test(revoked),
 	};
 
 	return cmocka_run_group_tests_name("tls", tests, setup, teardown);
