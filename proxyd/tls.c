@@ -8,8 +8,8 @@
  * sessions are stored, and why the certificate in a resumed session is checked
  * for name and dates again. Revocation lists and pins are checked inside the
  * full handshake, so no ticket exists of a server that failed them; a reload
- * brings new lists, new relays and with them an empty store. SSL_free without a shutdown state would kill the
- * ticket it has just stored: tls_close sets it.
+ * brings new lists, new relays and with them an empty store. SSL_free without
+ * a shutdown state would kill the ticket it has just stored: tls_close sets it.
  *
  * The server controls the certificate chain and the tickets; the client
  * controls nothing here.
