@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "conf/allow.h"
+#include "conf/blocktext.h"
 #include "conf/lpm.h"
 #include "conf/option.h"
 
@@ -186,6 +187,8 @@ class_block(const struct block_conf *from, struct block_conf *b,
 	}
 	if (child(own, "delay") == NULL)
 		b->delay = from->delay;
+	if (child(own, "soft") == NULL)
+		b->soft_until = from->soft_until;
 	if (child(own, "url") == NULL && from->url != NULL &&
 		(b->url = strdup(from->url)) == NULL)
 		return -1;
@@ -201,6 +204,36 @@ class_block(const struct block_conf *from, struct block_conf *b,
 			return -1;
 	}
 	return 0;
+}
+
+/* The longest refusal that the text can become still is lines of 512 octets,
+ * and no placeholder is left without a value. s: the group it was written in. */
+static void
+block_text_check(struct load *l, const struct block_conf *b,
+	config_setting_t *s)
+{
+	/* 45: the longest IPv6 address as text */
+	const struct blocktext longest = {
+		.client = "0000:0000:0000:0000:0000:0000:255.255.255.255",
+		.event = "0123456789ABC", .url = b->url };
+	config_setting_t *text = child(s, "text");
+
+	for (size_t i = 0; i < b->ntext; i++) {
+		size_t len;
+
+		if (b->text[i] == NULL)
+			continue;	/* refused when it was read */
+		len = blocktext_fill(b->text[i], &longest, NULL, 0);
+		if (len > BLOCK_TEXT_MAX)
+			complain_at(l, text != NULL ? text : s, "line %zu of "
+				"the text may become %zu characters; expected "
+				"at most %d with its placeholders filled in",
+				i + 1, len, BLOCK_TEXT_MAX);
+		if (b->url == NULL && blocktext_has(b->text[i], "{url}"))
+			complain_at(l, text != NULL ? text : s, "line %zu of "
+				"the text has {url}, and there is no url; "
+				"expected both or none", i + 1);
+	}
 }
 
 bool
@@ -284,6 +317,8 @@ classes_check(struct load *l, config_setting_t *list)
 		class_first_packets(l, k, s);
 		if (class_block(&c->block, &k->block, child(s, "block")) < 0)
 			complain_at(l, s, "out of memory");
+		else if (child(s, "block") != NULL)
+			block_text_check(l, &k->block, child(s, "block"));
 	}
 	if (o.seen == NULL)
 		complain(l, l->path, 1, "out of memory");
@@ -583,6 +618,9 @@ check(struct load *l, config_t *cfg)
 	gateway_check(l, child(root, "gateway"));
 	nfq_check(l, child(root, "nfq"));
 	servers_check(l, child(root, "servers"));
+	if (child(child(root, "smtp"), "block") != NULL)
+		block_text_check(l, &l->conf->block,
+			child(child(root, "smtp"), "block"));
 	classes_check(l, list);
 	if (list != NULL && config_setting_is_list(list) &&
 		l->conf->nclasses == 0)

@@ -39,7 +39,8 @@ extern const char *const action_name[ACTION_COUNT];
 /* LISTED: only towards the destinations of the class's destinations_file. */
 enum enforce { ENFORCE_WATCH, ENFORCE_ALL, ENFORCE_LISTED };
 
-enum block_stage { STAGE_RCPT, STAGE_ADAPTIVE };
+/* What is refused; ADAPTIVE: RCPT, or EHLO to lines that gave up before. */
+enum block_stage { BLOCK_RCPT, BLOCK_ADAPTIVE, BLOCK_GREETING, BLOCK_MAIL };
 
 /* How a connection reaches a relay: with its addresses unchanged, or translated
  * by the kernel, which then remembers what was dialled. */
@@ -64,13 +65,19 @@ struct endpoint {
 	uint16_t port;
 };
 
+/* A line of a refusal without code and line end: 512 octets (RFC 5321 section
+ * 4.5.3.1.5) less "550-5.777.777 " and CRLF. */
+#define BLOCK_TEXT_MAX 496
+
 /* The text of a refusal; a class may have its own. */
 struct block_conf {
 	enum block_stage stage;
 	unsigned code;		/* 500..599 */
 	char esc[12];		/* enhanced status code, "5.7.1" */
 	unsigned delay;		/* seconds before the greeting */
-	char **text;		/* ntext lines, printable ASCII, <= 400 bytes */
+	int64_t soft_until;	/* Unix time: until then 451 and 4.y.z; 0: never */
+	char **text;		/* ntext lines, printable ASCII, <= 400 bytes,
+				 * with placeholders: blocktext.h */
 	size_t ntext;
 	char *url;		/* NULL: none */
 };

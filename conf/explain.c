@@ -10,6 +10,8 @@
  */
 #include "conf/conf.h"
 
+#include "conf/blocktext.h"
+
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -55,18 +57,67 @@ explain_submit(const struct conf *c, FILE *out)
 		out);
 }
 
+/* What the choice of a stage means to who is refused. */
+static const char *const stage_words[] = {
+	[BLOCK_RCPT] = "each recipient is",
+	[BLOCK_ADAPTIVE] = "each recipient (EHLO, for lines that gave up "
+		"before) is",
+	[BLOCK_MAIL] = "the sender is",
+};
+
+static void
+explain_stage(const struct block_conf *b, FILE *out)
+{
+	if (b->stage != BLOCK_GREETING) {
+		fprintf(out, "    Greeted after %u s, then %s refused with\n",
+			b->delay, stage_words[b->stage]);
+		return;
+	}
+	fprintf(out, "    After %u s refused by the greeting itself. Mail "
+		"servers such as Postfix take that as\n    temporary: they try "
+		"again for days and no bounce is seen; stage \"adaptive\" is "
+		"read\n    by more people. Refused with\n", b->delay);
+}
+
+static void
+explain_soft(const struct block_conf *b, FILE *out)
+{
+	const time_t at = (time_t)b->soft_until;
+	char text[32];
+	struct tm tm;
+
+	if (at == 0)
+		return;
+	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&at, &tm));
+	if (at <= time(NULL))
+		fprintf(out, "    (soft ended at %s.)\n", text);
+	else
+		fprintf(out, "    Until %s the code is %u (soft): mail waits at "
+			"its sender and does not bounce.\n", text,
+			b->stage == BLOCK_GREETING ? 421u : 451u);
+}
+
 static void
 explain_block(const struct block_conf *b, FILE *out)
 {
-	size_t lines = b->ntext + (b->url != NULL);
+	const struct blocktext values = { .url = b->url };
+	const bool greets = b->stage == BLOCK_GREETING;
+	char line[BLOCK_TEXT_MAX + 1];
+	bool has_url = b->url == NULL;
 
-	fprintf(out, "    Greeted after %u s, then %s refused with\n", b->delay,
-		b->stage == STAGE_RCPT ? "each recipient is" :
-		"each recipient (EHLO, for lines that gave up before) is");
-	for (size_t i = 0; i < lines; i++)
-		fprintf(out, "      %u%c%s %s\n", b->code,
-			i + 1 < lines ? '-' : ' ', b->esc,
-			i < b->ntext ? b->text[i] : b->url);
+	explain_stage(b, out);
+	for (size_t i = 0; i < b->ntext; i++)
+		has_url = has_url || blocktext_has(b->text[i], "{url}");
+	for (size_t i = 0; i < b->ntext; i++) {
+		blocktext_fill(b->text[i], &values, line, sizeof(line));
+		fprintf(out, "      %u%c%s%s%s\n", greets ? 554u : b->code,
+			i + 1 < b->ntext || !has_url ? '-' : ' ',
+			greets ? "" : b->esc, greets ? "" : " ", line);
+	}
+	if (!has_url)
+		fprintf(out, "      %u %s%s%s\n", greets ? 554u : b->code,
+			greets ? "" : b->esc, greets ? "" : " ", b->url);
+	explain_soft(b, out);
 }
 
 static void

@@ -40,6 +40,7 @@ enum option_type {
 	PORTS,		/* "LOW-HIGH": two uint16_t, one after the other */
 	MARK,		/* "VALUE/MASK": conf.mark, mark_mask, mark_own */
 	CODE,		/* "550 5.7.1": block_conf.code, esc */
+	SOFT,		/* "0h" or RFC 3339: int64_t, Unix time or 0 */
 	ENDPOINT,	/* "tls:465": struct endpoint */
 	TRUST,		/* char *: "system" or a PEM file */
 	PINS,		/* char ** and count: "sha256/BASE64" */

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "conf/blocktext.h"
 #include "conf/option.h"
 
 /* A reply line is "550-5.7.1 " + text + CRLF, at most 512 bytes (RFC 5321
@@ -78,6 +79,8 @@ line_wrong(const char *text)
 		return "a line of the text may have 400 characters";
 	if (text[0] == '\0')
 		return "an empty line";
+	if (!blocktext_is_valid(text))
+		return "an opening brace begins " BLOCKTEXT_NAMES;
 	return NULL;
 }
 

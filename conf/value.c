@@ -17,7 +17,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "conf/allow.h"
 #include "conf/conf.h"
 #include "conf/option.h"
 
@@ -95,6 +97,8 @@ option_expects(const struct option *o, char *out, size_t cap)
 			"zero and inside MASK, also after adding once and twice "
 			"MASK's lowest bit"),
 		[CODE] = "\"5yz 5.y.z\" like \"550 5.7.1\"",
+		[SOFT] = ("\"0h\", or an instant of RFC 3339 like "
+			"\"2026-07-01T06:00:00Z\""),
 		[TRUST] = "\"system\" or the path of a PEM file",
 		[PINS] = ("a list of 2 to 8 texts like \"sha256/BASE64\", the "
 			"SHA-256 of a public key"),
@@ -310,6 +314,36 @@ read_code(struct load *l, const struct option *o, config_setting_t *s,
 	return 0;
 }
 
+/* A span alone would have to remember since when: say which instant it is. */
+static int
+read_soft(struct load *l, const struct option *o, config_setting_t *s,
+	void *owner)
+{
+	const char *text = config_setting_get_string(s);
+	int64_t *until = member(o, owner);
+	unsigned long hours;
+	char why[96];
+	struct tm tm;
+	time_t at;
+
+	if (text == NULL)
+		return refuse(l, o, s, NULL);
+	if (strcmp(text, "0h") == 0) {
+		*until = 0;
+		return 0;
+	}
+	if (allow_time(text, until) == 0 && *until > 0)
+		return 0;
+	*until = 0;
+	if (text[0] == '\0' || text[strlen(text) - 1] != 'h' ||
+		whole_number(text, strlen(text) - 1, 10, 8760, &hours) < 0)
+		return refuse(l, o, s, NULL);
+	at = time(NULL) + (time_t)hours * 3600;
+	strftime(why, sizeof(why), "a span has no beginning; from now on it "
+		"ends at %Y-%m-%dT%H:%M:%SZ", gmtime_r(&at, &tm));
+	return refuse(l, o, s, why);
+}
+
 static int
 read_endpoint(struct load *l, const struct option *o, config_setting_t *s,
 	void *owner)
@@ -473,6 +507,8 @@ value_read(struct load *l, const struct option *o, config_setting_t *s,
 		return read_mark(l, o, s, owner);
 	case CODE:
 		return read_code(l, o, s, owner);
+	case SOFT:
+		return read_soft(l, o, s, owner);
 	case ENDPOINT:
 		return read_endpoint(l, o, s, owner);
 	default:
@@ -600,6 +636,19 @@ put_code(const struct option *o, const void *owner, config_setting_t *group)
 	return put_text(o, group, text);
 }
 
+static int
+put_soft(const struct option *o, const void *owner, config_setting_t *group)
+{
+	const time_t at = (time_t)*(const int64_t *)member_of(o, owner);
+	char text[32] = "0h";
+	struct tm tm;
+
+	if (at != 0)
+		strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ",
+			gmtime_r(&at, &tm));
+	return put_text(o, group, text);
+}
+
 int
 value_write(const struct option *o, const void *owner, config_setting_t *group)
 {
@@ -634,6 +683,8 @@ value_write(const struct option *o, const void *owner, config_setting_t *group)
 		return put_text(o, group, two);
 	case CODE:
 		return put_code(o, owner, group);
+	case SOFT:
+		return put_soft(o, owner, group);
 	case ENDPOINT:
 		return put_endpoint(o, owner, group);
 	default:

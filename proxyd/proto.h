@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "conf/conf.h"
+#include "lib/addr.h"
 #include "proxyd/event.h"
 #include "proxyd/frame.h"
 
@@ -73,7 +74,9 @@ struct context {
 	const struct server_conf *server;	/* NULL: none */
 	const struct block_conf *block;
 	char id[EVENT_ID_LEN];
+	char client[ADDR_STRLEN];	/* address, without port */
 	bool refuse_at_ehlo;		/* adaptive */
+	bool is_soft;			/* refusals are temporary */
 };
 
 struct machine;

@@ -104,7 +104,7 @@ static void
 remember_adaptive(struct session *s)
 {
 	if (s->kind == EVENT_BLOCK && s->machine.notes.stage == STAGE_EHLO &&
-	    s->context.block->stage == STAGE_ADAPTIVE)
+	    s->context.block->stage == BLOCK_ADAPTIVE)
 		adaptive_mark(s->relay->adaptive, &s->line,
 			(uint32_t)(relay_now() / 1000));
 }
@@ -445,10 +445,12 @@ choose_machine(struct session *s, const struct decision *d)
 	x->gateway = conf->name;
 	x->server = d->server == -1 ? NULL : &conf->servers[d->server];
 	event_id_text(s->id, x->id);
+	addr_format(&s->src, x->client);
 	switch (d->treatment) {
 	case TREAT_BLOCK:
 		x->block = &conf->classes[d->class_index].block;
-		x->refuse_at_ehlo = x->block->stage == STAGE_ADAPTIVE &&
+		x->is_soft = x->block->soft_until > time(NULL);
+		x->refuse_at_ehlo = x->block->stage == BLOCK_ADAPTIVE &&
 			adaptive_marked(s->relay->adaptive, &s->line,
 				(uint32_t)(s->started / 1000));
 		smtp_block_init(&s->machine, x);

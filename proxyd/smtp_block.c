@@ -4,59 +4,113 @@
  * Plays a mail server that takes MAIL and refuses every RCPT with the
  * operator's text, URL and the event's id, and goes on answering until QUIT,
  * under a limit of commands. Lines whose mail programs left after EHLO are
- * refused at EHLO instead (context.refuse_at_ehlo; adaptive.h). Never 5xx as a
- * greeting: Postfix makes that temporary and no bounce is seen. Never 521.
+ * refused at EHLO instead (context.refuse_at_ehlo; adaptive.h). The operator may
+ * have MAIL or the connection itself refused; never with 521 (RFC 7504), and
+ * 5xx as a greeting Postfix makes temporary, so that no bounce is seen. Until
+ * the end of a soft beginning the policy's refusal is temporary.
  * AUTH gets the text as 503, not 535, or mail programs ask for a password.
  *
  * There is no upstream. The client controls every line. A body that a client
  * sends without waiting for 354 arrives here as unknown commands and ends at
  * the limits.
  */
+#include <stdio.h>
 #include <string.h>
 
+#include "conf/blocktext.h"
 #include "proxyd/smtp.h"
 
 /* A client that hammers on after this many commands learns nothing more. */
 #define BLOCK_COMMANDS_MAX 100
+
+/* Whether url and id still have to be said after the operator's lines. */
+static void
+said(const struct block_conf *b, bool *url_r, bool *event_r)
+{
+	*url_r = b->url == NULL;
+	*event_r = false;
+	for (size_t i = 0; i < b->ntext; i++) {
+		*url_r = *url_r || blocktext_has(b->text[i], "{url}");
+		*event_r = *event_r || blocktext_has(b->text[i], "{event}");
+	}
+}
+
+/* One reply line; esc "" where RFC 2034 has none: in a greeting. */
+static void
+say(struct sink *out, unsigned code, bool is_last, const char *esc,
+	const char *text)
+{
+	sink_text(out, "%u%c%s%s%s\r\n", code, is_last ? ' ' : '-', esc,
+		esc[0] != '\0' ? " " : "", text);
+}
 
 /* The refusal, as a multi-line reply with this code. */
 static void
 refuse(struct machine *m, unsigned code, const char *esc, struct sink *out)
 {
 	const struct block_conf *b = m->context->block;
+	const struct blocktext values = { m->context->client, m->context->id,
+		b->url };
+	char line[BLOCK_TEXT_MAX + 1];
+	bool has_url, has_event;
 
-	for (size_t i = 0; i < b->ntext; i++)
-		sink_text(out, "%u-%s %s\r\n", code, esc, b->text[i]);
-	if (b->url != NULL)
-		sink_text(out, "%u %s See %s (ref %s)\r\n", code, esc, b->url,
+	said(b, &has_url, &has_event);
+	for (size_t i = 0; i < b->ntext; i++) {
+		blocktext_fill(b->text[i], &values, line, sizeof(line));
+		say(out, code, i + 1 == b->ntext && has_url && has_event, esc,
+			line);
+	}
+	if (!has_url && has_event)
+		snprintf(line, sizeof(line), "See %s", b->url);
+	else if (!has_url)
+		snprintf(line, sizeof(line), "See %s (ref %s)", b->url,
 			m->context->id);
 	else
-		sink_text(out, "%u %s (ref %s)\r\n", code, esc,
-			m->context->id);
+		snprintf(line, sizeof(line), "(ref %s)", m->context->id);
+	if (!has_url || !has_event)
+		say(out, code, true, esc, line);
 	smtp_note_refusal(&m->notes, code, esc);
 	/* The session may have a more exact one: unknown-origin. */
 	if (m->reason == REASON_NONE)
 		m->reason = REASON_POLICY;
 }
 
+/* The policy's own refusal: permanent, or still soft. */
+static void
+refuse_policy(struct machine *m, struct sink *out)
+{
+	const struct block_conf *b = m->context->block;
+	char esc[sizeof(b->esc)];
+
+	memcpy(esc, b->esc, sizeof(esc));
+	if (m->context->is_soft)
+		esc[0] = '4';
+	refuse(m, m->context->is_soft ? 451 : b->code, esc, out);
+}
+
 static enum act
 block_greet(struct machine *m, struct sink out[2])
 {
-	sink_text(&out[CLIENT], "220 %s ESMTP\r\n", m->context->gateway);
 	m->u.smtp.state = SMTP_BLOCKED;
 	m->expect[CLIENT] = EXPECT_LINE;
 	m->notes.stage = STAGE_GREETING;
-	return ACT_NONE;
+	if (m->context->block->stage != BLOCK_GREETING) {
+		sink_text(&out[CLIENT], "220 %s ESMTP\r\n",
+			m->context->gateway);
+		return ACT_NONE;
+	}
+	/* 554 and 421 are what RFC 5321 section 4.3.2 knows besides 220; after
+	 * 554 the client says QUIT (3.1), after 421 nothing. */
+	refuse(m, m->context->is_soft ? 421 : 554, "", &out[CLIENT]);
+	return m->context->is_soft ? ACT_CLOSE : ACT_NONE;
 }
 
 static void
 block_hello(struct machine *m, const struct command *c, struct sink *out)
 {
-	const struct block_conf *b = m->context->block;
-
 	smtp_note_helo(&m->notes, c);
 	if (m->context->refuse_at_ehlo) {
-		refuse(m, b->code, b->esc, out);
+		refuse_policy(m, out);
 		return;
 	}
 	m->u.smtp.is_ehlo = true;
@@ -71,11 +125,10 @@ block_hello(struct machine *m, const struct command *c, struct sink *out)
 static void
 block_mail(struct machine *m, const struct command *c, struct sink *out)
 {
-	const struct block_conf *b = m->context->block;
 	struct smtp *s = &m->u.smtp;
 
 	if (m->context->refuse_at_ehlo) {
-		refuse(m, b->code, b->esc, out);
+		refuse_policy(m, out);
 		s->errors++;
 	} else if (!s->is_ehlo) {
 		sink_text(out, "503 5.5.1 Say EHLO first\r\n");
@@ -86,8 +139,12 @@ block_mail(struct machine *m, const struct command *c, struct sink *out)
 			s->errors++;
 			return;
 		}
-		s->has_mail = true;
 		m->notes.stage = STAGE_MAIL;
+		if (m->context->block->stage == BLOCK_MAIL) {
+			refuse_policy(m, out);
+			return;
+		}
+		s->has_mail = true;
 		sink_text(out, "250 2.1.0 Ok\r\n");
 	} else if (!s->has_mail) {
 		sink_text(out, "503 5.5.1 Say MAIL first\r\n");
@@ -95,7 +152,7 @@ block_mail(struct machine *m, const struct command *c, struct sink *out)
 	} else {
 		m->notes.stage = STAGE_RCPT_TO;
 		m->notes.rcpts++;
-		refuse(m, b->code, b->esc, out);
+		refuse_policy(m, out);
 	}
 }
 
@@ -223,6 +280,11 @@ block_line(struct machine *m, enum side from, const struct line *l,
 	if (++s->commands > BLOCK_COMMANDS_MAX || s->errors >= SMTP_ERRORS_MAX)
 		return block_close(m, REASON_TOO_MANY_ERRORS,
 			"Too many commands", to);
+	if (m->context->block->stage == BLOCK_GREETING && c.verb != VERB_BDAT) {
+		refuse(m, 503, "5.5.1", to);
+		s->errors++;
+		return ACT_NONE;
+	}
 	switch (c.verb) {
 	case VERB_EHLO:
 	case VERB_HELO:

@@ -2,8 +2,8 @@
  * smtp_block.c - fuzz target: a client that is refused
  *
  * Records as tests/drive.h reads them; the server's are ignored, for there is
- * none. Bit 0 of the first octet: the line is refused at EHLO. Every line we
- * say is a reply of at most 512 octets.
+ * none. Bit 0 of the first octet: the line is refused at EHLO; bits 1 and 2: the
+ * stage; bit 3: soft. Every line we say is a reply of at most 512 octets.
  */
 #include <stdint.h>
 
@@ -11,11 +11,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static char *text[] = { (char[]){ "Port 25 is closed on this line." } };
+static char *text[] = { (char[]){ "Port 25 is closed on this line." },
+	(char[]){ "You are {client}, this is {event}." } };
 
-static const struct block_conf block = {
-	.stage = STAGE_ADAPTIVE, .code = 550, .esc = "5.7.1",
-	.text = text, .ntext = 1,
+static struct block_conf block = {
+	.stage = BLOCK_ADAPTIVE, .code = 550, .esc = "5.7.1",
+	.text = text, .ntext = 2,
 };
 
 static void
@@ -39,12 +40,15 @@ check_replies(const struct drive_bytes *b)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct context x = { .gateway = "gw1", .block = &block, .id = "ID0" };
+	struct context x = { .gateway = "gw1", .block = &block, .id = "ID0",
+		.client = "198.18.3.7" };
 	struct drive d;
 
 	if (size == 0)
 		return 0;
 	x.refuse_at_ehlo = data[0] & 1;
+	block.stage = (enum block_stage)(data[0] >> 1 & 3);
+	x.is_soft = data[0] & 8;
 	drive_open(&d);
 	smtp_block_init(&d.m, &x);
 	drive_records(&d, data + 1, size - 1);

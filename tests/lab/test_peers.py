@@ -300,6 +300,44 @@ def test_adaptive_refuses_at_ehlo_the_second_time(gate, family):
     assert event["line"] == want, event
 
 
+CHOICES = """subscribers = (
+  { class = "greeted"; prefixes = ( "198.18.0.0/16" ); port25 = "block";
+    enforce = "all"; block = { stage = "greeting"; }; },
+  { class = "softly"; prefixes = ( "2001:db8:1::/48" ); port25 = "block";
+    enforce = "all"; block = { stage = "mail"; soft = "2126-01-01T00:00:00Z";
+      text = ( "{client} closed, {event}" ); }; }
+);
+smtp = { block = { delay = 0; text = ( "Closed." ); }; };
+"""
+
+
+def test_stages_and_a_soft_beginning_by_class(gate):
+    """One class is refused by the greeting; another softly at MAIL, with the
+    line's own address and the id of its log line in the text."""
+    four, six = net.fresh_line(4), net.fresh_line(6)
+    config, since = daemon.CONF.read_text(), gate.here()
+    start = config.index("subscribers = (")
+    daemon.CONF.write_text(config[:start] + CHOICES +
+                           'nfq = { lines = 20000; };\n')
+    try:
+        gate.cli("reload")
+        with Peer("second", net.address("mxa", 4), 25,
+                  source_address=(four, 0)) as peer:
+            assert peer.reply()[0].startswith("554-Closed."), peer
+            assert peer.ask("QUIT")[0].startswith("221"), peer
+        gate.wait_event(since, "block", stage="greeting", code="554")
+        with Peer("second", net.address("mxa", 6), 25,
+                  source_address=(six, 0)) as peer:
+            peer.line()
+            peer.ask("EHLO pc")
+            answer = peer.ask("MAIL FROM:<>")[0]
+        event = gate.wait_event(since, "block", stage="mail", code="451")
+        assert answer == f"451 4.7.1 {six} closed, {event['id']}", answer
+    finally:
+        daemon.CONF.write_text(config)
+        gate.cli("reload")
+
+
 def test_too_many_sessions_of_one_line(gate):
     """The 21st is told to come later; another line is not concerned."""
     peers, since = [], gate.here()

@@ -537,6 +537,29 @@ static const struct refusal {
 	  X100 "x\" ); }; };\n",
 	  "F/s.conf:2: smtp.block.text = \"" X60 "...\": a line of the text may "
 	  "have 400 characters; " TEXT_EXPECTS "\n" },
+	{ "placeholder", CLASS "smtp = { block = { text = ( \"{host}\" ); }; };"
+	  "\n",
+	  "F/s.conf:2: smtp.block.text = \"{host}\": an opening brace begins "
+	  "{client}, {event} or {url}; " TEXT_EXPECTS "\n" },
+	{ "a page that is not there", CLASS "smtp = { block = { text = ( \"a\", "
+	  "\"See {url}\" ); }; };\n",
+	  "F/s.conf:2: line 2 of the text has {url}, and there is no url; "
+	  "expected both or none\n" },
+	{ "filled in too long", CLASS "smtp = { block = { url = \"https://" X100
+	  X100 X100 "\"; text = ( \"" X100 X100 "{url}\" ); }; };\n",
+	  "F/s.conf:2: line 1 of the text may become 508 characters; expected "
+	  "at most 496 with its placeholders filled in\n" },
+	{ "a class without the page", "smtp = { block = { url = \"https://a/\"; "
+	  "}; };\n" WITH("port25 = \"block\"; block = { url = \"\"; text = ( "
+	  "\"{url}\" ); };"),
+	  "F/s.conf:2: line 1 of the text has {url}, and there is no url; "
+	  "expected both or none\n" },
+	{ "soft of a day", CLASS "smtp = { block = { soft = \"1 day\"; }; };\n",
+	  "F/s.conf:2: smtp.block.soft = \"1 day\"; expected \"0h\", or an "
+	  "instant of RFC 3339 like \"2026-07-01T06:00:00Z\"\n" },
+	{ "soft in a class", WITH("port25 = \"block\"; block = { soft = 4; };"),
+	  "F/s.conf:1: subscribers.block.soft = 4; expected \"0h\", or an "
+	  "instant of RFC 3339 like \"2026-07-01T06:00:00Z\"\n" },
 	{ "no text", CLASS "smtp = { block = { text = ( ); }; };\n",
 	  "F/s.conf:2: smtp.block.text = a list ( ): empty; " TEXT_EXPECTS
 	  "\n" },
@@ -597,14 +620,6 @@ not_yet(void **state)
 		  NOT_YET("gateway.backend", "nft", "\"iptables\"") },
 		{ "smtp = { unknown_origin = \"origin\"; };",
 		  NOT_YET("smtp.unknown_origin", "origin", "\"block\"") },
-		{ "smtp = { block = { soft = \"0h\"; }; };",
-		  LATER("smtp.block.soft") },
-		{ "smtp = { block = { stage = \"greeting\"; }; };",
-		  NOT_YET("smtp.block.stage", "greeting",
-			"\"rcpt\", \"adaptive\"") },
-		{ "smtp = { block = { stage = \"mail\"; }; };",
-		  NOT_YET("smtp.block.stage", "mail",
-			"\"rcpt\", \"adaptive\"") },
 		{ "pop3 = { wrap = \"opportunistic\"; };",
 		  NOT_YET("pop3.wrap", "opportunistic",
 			"\"off\", \"listed\"") },
@@ -641,17 +656,20 @@ not_yet(void **state)
 		assert_string_equal(errors, want);
 		free(errors);
 	}
-	/* in a class */
-	{
-		char *errors;
+}
 
-		assert_null(load(WITH("port25 = \"block\"; "
-			"soft = \"4h\";"), &errors));
-		assert_string_equal(errors,
-			"F/s.conf:1: subscribers.soft is not available in this "
-			"version; remove it\n");
-		free(errors);
-	}
+/* A span of hours is answered with the instant at which it would end. */
+static void
+soft_of_a_span(void **state)
+{
+	char *errors;
+
+	(void)state;
+	assert_null(load(CLASS "smtp = { block = { soft = \"12h\"; }; };\n",
+		&errors));
+	assert_non_null(strstr(errors, "F/s.conf:2: smtp.block.soft = \"12h\": "
+		"a span has no beginning; from now on it ends at 2"));
+	free(errors);
 }
 
 /* The words that mean what this version does anyway. */
@@ -710,7 +728,7 @@ defaults(void **state)
 	assert_int_equal(c->max_per_line, 20);
 	assert_true(c->log_syslog);
 	assert_string_equal(c->control_socket, "/run/sallyport/control");
-	assert_int_equal(c->block.stage, STAGE_ADAPTIVE);
+	assert_int_equal(c->block.stage, BLOCK_ADAPTIVE);
 	assert_int_equal(c->block.code, 550);
 	assert_string_equal(c->block.esc, "5.7.1");
 	assert_int_equal(c->block.delay, 5);
@@ -842,14 +860,14 @@ class_blocks(void **state)
 
 	(void)state;
 	assert_int_equal(c->classes[0].effective, ACTION_WATCH);
-	assert_int_equal(a->stage, STAGE_ADAPTIVE);
+	assert_int_equal(a->stage, BLOCK_ADAPTIVE);
 	assert_int_equal(a->code, 550);
 	assert_int_equal(a->delay, 2);
 	assert_string_equal(a->url, "https://a.example/");
 	assert_int_equal(a->ntext, 2);
 	assert_string_equal(a->text[1], "two");
 	assert_int_equal(c->classes[1].effective, ACTION_BLOCK);
-	assert_int_equal(b->stage, STAGE_RCPT);
+	assert_int_equal(b->stage, BLOCK_RCPT);
 	assert_int_equal(b->code, 554);
 	assert_string_equal(b->esc, "5.7.100");
 	assert_int_equal(b->delay, 0);
@@ -1020,6 +1038,38 @@ round_trip(void **state)
 		conf_free(&a);
 		conf_free(&b);
 	}
+}
+
+/* Stage and soft beginning: read, inherited, printed, explained. */
+static void
+soft_and_stages(void **state)
+{
+	struct conf *c = load_good("smtp = { block = { stage = \"mail\"; soft = "
+		"\"2126-01-02T03:04:05Z\"; }; };\n"
+		"subscribers = ( { class = \"a\"; prefixes = ( \"198.18.0.0/24\" "
+		"); port25 = \"block\"; enforce = \"all\"; },\n"
+		"{ class = \"b\"; prefixes = ( \"198.18.1.0/24\" ); port25 = "
+		"\"block\"; enforce = \"all\"; block = { stage = \"greeting\"; "
+		"soft = \"0h\"; text = ( \"no, {client}\" ); }; } );\n");
+	char *told, *shown;
+
+	(void)state;
+	assert_int_equal(c->classes[0].block.stage, BLOCK_MAIL);
+	assert_int_equal(c->classes[0].block.soft_until, 4922996645);
+	assert_int_equal(c->classes[1].block.stage, BLOCK_GREETING);
+	assert_int_equal(c->classes[1].block.soft_until, 0);
+	told = printed(c, conf_explain);
+	assert_non_null(strstr(told, "then the sender is refused with\n"));
+	assert_non_null(strstr(told, "    Until 2126-01-02T03:04:05Z the code is "
+		"451 (soft): mail waits"));
+	assert_non_null(strstr(told, "no bounce is seen"));
+	assert_non_null(strstr(told, "      554 no, {client}\n"));
+	shown = printed(c, conf_print);
+	assert_non_null(strstr(shown, "soft = \"2126-01-02T03:04:05Z\";"));
+	assert_non_null(strstr(shown, "soft = \"0h\";"));
+	free(told);
+	free(shown);
+	conf_free(&c);
 }
 
 static void
@@ -1242,6 +1292,8 @@ main(void)
 		cmocka_unit_test(staged),
 		cmocka_unit_test(round_trip),
 		cmocka_unit_test(explained),
+		cmocka_unit_test(soft_of_a_span),
+		cmocka_unit_test(soft_and_stages),
 		cmocka_unit_test(sample),
 		cmocka_unit_test(tables),
 	};

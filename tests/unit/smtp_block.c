@@ -19,7 +19,7 @@ static char *text[] = { "Port 25 is closed on this line.",
 	"Use port 587 of your provider." };
 
 static struct block_conf block = {
-	.stage = STAGE_ADAPTIVE, .code = 550, .esc = "5.7.1",
+	.stage = BLOCK_ADAPTIVE, .code = 550, .esc = "5.7.1",
 	.text = text, .ntext = 2, .url = "https://isp.example/op25b",
 };
 
@@ -42,6 +42,7 @@ start(struct drive *d, struct context *x, bool at_ehlo)
 	x->gateway = "gw1.isp.example";
 	x->block = &block;
 	memcpy(x->id, "ID0", 4);
+	memcpy(x->client, "198.18.3.7", 11);
 	x->refuse_at_ehlo = at_ehlo;
 	drive_open(d);
 	smtp_block_init(&d->m, x);
@@ -254,6 +255,93 @@ longest(void **state)
 	block = saved;
 }
 
+/* What is refused and how, by the operator's choice. */
+static const struct {
+	const char *name;
+	enum block_stage stage;
+	bool soft;
+	unsigned code;
+	const char *script[16];
+} choices[] = {
+	{ "mail", BLOCK_MAIL, false, 550, { GREETING, "C EHLO pc", LIST,
+		"C MAIL FROM:<>", REFUSED, "C RCPT TO:<c@d.example>",
+		"c 503 5.5.1 Say MAIL first", BYE, "! close policy", NULL } },
+	{ "greeting", BLOCK_GREETING, false, 503, {
+		"c 554-Port 25 is closed on this line.\n"
+		"554-Use port 587 of your provider.\n"
+		"554 See https://isp.example/op25b (ref ID0)", "x LN",
+		"C EHLO pc", WITH("503"), BYE, "! close policy", NULL } },
+	{ "greeting, soft", BLOCK_GREETING, true, 421, {
+		"c 421-Port 25 is closed on this line.\n"
+		"421-Use port 587 of your provider.\n"
+		"421 See https://isp.example/op25b (ref ID0)",
+		"! close policy", NULL } },
+	{ "rcpt, soft", BLOCK_RCPT, true, 451, { GREETING, "C EHLO pc", LIST,
+		"C MAIL FROM:<>", "c 250 2.1.0 Ok", "C RCPT TO:<c@d.example>",
+		"c 451-4.7.1 Port 25 is closed on this line.\n"
+		"451-4.7.1 Use port 587 of your provider.\n"
+		"451 4.7.1 See https://isp.example/op25b (ref ID0)", BYE,
+		"! close policy", NULL } },
+};
+
+static void
+stages(void **state)
+{
+	const struct block_conf saved = block;
+
+	(void)state;
+	for (size_t i = 0; i < 2 * N(choices); i++) {
+		struct context x;
+		struct drive d;
+
+		block.stage = choices[i / 2].stage;
+		start(&d, &x, false);
+		x.is_soft = choices[i / 2].soft;
+		if (drive_play(&d, choices[i / 2].script, i % 2) == -1)
+			fail_msg("%s, in pieces of %zu", choices[i / 2].name,
+				i % 2);
+		check_replies(&d);
+		assert_int_equal(d.m.notes.code, choices[i / 2].code);
+		drive_close(&d);
+	}
+	block = saved;
+}
+
+/* Values in the text; what it says itself is not said again behind it. */
+static void
+placeholders(void **state)
+{
+	static const struct {
+		const char *text, *last, *want;
+	} rows[] = {
+		{ "You are {client}.", "Page {url}", "c 550-5.7.1 You are "
+		  "198.18.3.7.\n550-5.7.1 Page https://isp.example/op25b\n"
+		  "550 5.7.1 (ref ID0)" },
+		{ "Closed.", "{event}{event}", "c 550-5.7.1 Closed.\n550-5.7.1 "
+		  "ID0ID0\n550 5.7.1 See https://isp.example/op25b" },
+		{ "{url}", "{client} {event}", "c 550-5.7.1 "
+		  "https://isp.example/op25b\n550 5.7.1 198.18.3.7 ID0" },
+	};
+	const struct block_conf saved = block;
+
+	(void)state;
+	for (size_t i = 0; i < N(rows); i++) {
+		const char *script[] = { GREETING, "C EHLO pc", rows[i].want,
+			NULL };
+		char one[64], two[64], *lines[] = { one, two };
+		struct context x;
+		struct drive d;
+
+		snprintf(one, sizeof(one), "%s", rows[i].text);
+		snprintf(two, sizeof(two), "%s", rows[i].last);
+		block.text = lines;
+		start(&d, &x, true);
+		assert_int_equal(drive_play(&d, script, 0), 0);
+		drive_close(&d);
+	}
+	block = saved;
+}
+
 /* No URL: the last line still is one. */
 static void
 no_url(void **state)
@@ -300,6 +388,8 @@ main(void)
 		cmocka_unit_test(body_unasked),
 		cmocka_unit_test(longest),
 		cmocka_unit_test(no_url),
+		cmocka_unit_test(stages),
+		cmocka_unit_test(placeholders),
 		cmocka_unit_test(why_blocked),
 	};
 
