@@ -151,6 +151,7 @@ struct conf {
 				 * derived, inside the mask */
 	unsigned table, priority;
 	unsigned grace;		/* seconds of SYN-only capture, default 120 */
+	bool repair;		/* bring back rules that others take away */
 	unsigned drain_max;	/* seconds a leaving relay waits, default 60 */
 	uint16_t listen_port;	/* 2525: on 127.0.0.1 and ::1 for TPROXY, on
 				 * every address for REDIRECT */

@@ -355,6 +355,13 @@ allowkeeper_reload(struct parent *p, const struct conf *conf)
 	return rc;
 }
 
+const struct allowmap *
+allowkeeper_list(const struct parent *p, bool *known_r)
+{
+	*known_r = p->allow->known;
+	return p->allow->merged;
+}
+
 int
 allowkeeper_open(struct parent *p)
 {

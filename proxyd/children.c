@@ -395,7 +395,9 @@ children_reap(struct parent *p)
 	pid_t pid;
 	int status;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (rulekeeper_reaped(p, pid, status))
+			continue;
 		for (struct child *c = p->children; c != NULL; c = c->next)
 			/* the linter does not know that c->parent is p:
 			 * NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
@@ -403,6 +405,7 @@ children_reap(struct parent *p)
 				bury(c, status);
 				break;
 			}
+	}
 }
 
 static void

@@ -374,6 +374,7 @@ keep_open(struct parent *p, struct port *port, int64_t now)
 
 	if (there < 0) {
 		say_no_rules(p);
+		rulekeeper_soon(p);
 		enter_state(p, port, GATE_NO_RULES, NULL);
 		return;
 	}
@@ -452,6 +453,23 @@ gatekeeper_tick(struct parent *p, bool was_away)
 		keep_queue_open(p);
 	if (p->ticks % RECONCILE_TICKS == 0 && p->port[0].filled)
 		fill_sets(p);
+}
+
+void
+gatekeeper_grace(struct parent *p)
+{
+	for (size_t i = 0; i < PORTS; i++) {
+		if (!p->port[i].used)
+			continue;
+		(void)gate_shut(p->gate, SET_ALL, p->port[i].port);
+		p->port[i].opened_at = parent_now();
+	}
+}
+
+void
+gatekeeper_refill(struct parent *p)
+{
+	fill_sets(p);
 }
 
 void

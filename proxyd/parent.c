@@ -254,6 +254,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 	if (!p->stopping) {
 		gatekeeper_tick(p, gap > GATE_SECONDS * 1000);
 		allowkeeper_tick(p);
+		rulekeeper_tick(p);
 	}
 	children_tick(p, gap > AWAY_MS);
 	if (p->ticks % OWN_TICKS == 0 && sockets_own_addresses(p))
@@ -298,6 +299,7 @@ finish(struct parent *p)
 {
 	while (p->children != NULL)
 		child_free(p->children);
+	rulekeeper_close(p);
 	allowkeeper_close(p);
 	gatekeeper_close(p);
 	sockets_close(p);
@@ -406,7 +408,8 @@ parent_start(struct parent *p)
 		return -1;
 	}
 	if (sockets_open(p) != 0 || gatekeeper_open(p) != 0 ||
-		open_first_packet(p) < 0 || allowkeeper_open(p) != 0)
+		open_first_packet(p) < 0 || allowkeeper_open(p) != 0 ||
+		rulekeeper_open(p) != 0)
 		return -1;
 	ledger_directory(p->conf);
 	(void)sockets_own_addresses(p);

@@ -7,6 +7,7 @@
  * gatekeeper.c  when the kernel may hand us connections; address sets
  * sockets.c     listeners, control socket, upstream sockets, own addresses
  * allowkeeper.c the allowlist's sets: file and ledger
+ * rulekeeper.c  rules that somebody else takes away
  * daemon.c      leaving the terminal, telling the service manager
  *
  * One struct parent exists. All times are milliseconds of CLOCK_MONOTONIC.
@@ -104,6 +105,8 @@ struct probe {			/* a connection to our own listener */
 #define PORTS 2
 
 struct allowkeeper;
+struct allowmap;
+struct rulekeeper;
 
 struct parent {
 	struct event_base *base;
@@ -135,6 +138,7 @@ struct parent {
 	bool servers_known, said_no_rules;
 	struct server_known *server;	/* conf->nservers of them */
 	struct allowkeeper *allow;
+	struct rulekeeper *rules;
 
 	struct addr *own;
 	size_t nown;
@@ -193,6 +197,21 @@ void gatekeeper_announce(struct parent *p, struct child *control);
 /* MSG_SERVER_ADDR of control; -1: impossible, or more than is kept. */
 int gatekeeper_server_addr(struct parent *p, const struct msg *m);
 
+/* Rules are about to be brought back: as after an opening of the gate. */
+void gatekeeper_grace(struct parent *p);
+/* They are back: the servers' addresses into sets that may be new. */
+void gatekeeper_refill(struct parent *p);
+
+/* ---- rulekeeper.c ---- */
+
+int rulekeeper_open(struct parent *p);
+void rulekeeper_close(struct parent *p);
+void rulekeeper_tick(struct parent *p);
+/* There is a reason to look. */
+void rulekeeper_soon(struct parent *p);
+/* Was it the process of the rulekeeper that ended? */
+bool rulekeeper_reaped(struct parent *p, pid_t pid, int status);
+
 /* ---- allowkeeper.c ---- */
 
 int allowkeeper_open(struct parent *p);
@@ -206,6 +225,8 @@ int allowkeeper_reload(struct parent *p, const struct conf *conf);
 int allowkeeper_change(struct child *c, const struct msg *m);
 int allowkeeper_replace(struct child *c, const struct msg *m, int fd);
 void allowkeeper_check(struct parent *p);
+/* File and ledger, merged; whether control has told the ledger's yet. */
+const struct allowmap *allowkeeper_list(const struct parent *p, bool *known_r);
 
 /* ---- sockets.c ---- */
 

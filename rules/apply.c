@@ -8,7 +8,7 @@
  * step fails, the steps done are taken back in reverse.
  * Does not: touch foreign rules, sets or routes; start or tell the daemon.
  *
- * Called by the CLI as root. iptables commits one table of one family at a
+ * Called by the CLI as root, and by reconcile.c. iptables commits one table of one family at a
  * time and ipset one command at a time; that is why the way back exists. Old
  * contents of a set live on under the name SET_new until everything is done.
  */
@@ -19,6 +19,8 @@
 
 #include "conf/conf.h"
 #include "rules/check.h"
+#include "rules/reconcile.h"
+#include "rules/record.h"
 #include "rules/report.h"
 #include "rules/route.h"
 #include "rules/run.h"
@@ -267,6 +269,21 @@ sets_drop_unknown(struct apply *a)
 	}
 }
 
+/* Before anything captures: who was bypassed stays so. One that cannot be is
+ * said, and keeps nobody from the rest. */
+static int
+bypasses_apply(struct apply *a)
+{
+	struct words w;
+
+	if (words_open(&w) < 0)
+		return -1;
+	(void)bypass_recall(w.f);
+	fclose(w.f);
+	report_lines(&a->r, "note", w.text);
+	return 0;
+}
+
 /* ---- tables ---- */
 
 static int
@@ -426,7 +443,7 @@ apply_free(struct apply *a)
 }
 
 int
-rules_apply(const struct conf *c, const struct rules_options *o, FILE *out,
+apply_locked(const struct conf *c, const struct rules_options *o, FILE *out,
 	FILE *err)
 {
 	struct apply a = { .c = c, .now = time(NULL) };
@@ -437,7 +454,7 @@ rules_apply(const struct conf *c, const struct rules_options *o, FILE *out,
 			report_add(&a.r, "error", "%s", strerror(ENOMEM));
 		report_add(&a.r, "note", "nothing was changed");
 	} else if (all_routes_apply(&a) < 0 || sets_apply(&a) < 0 ||
-	    tables_test(&a) < 0 || tables_apply(&a) < 0) {
+	    bypasses_apply(&a) < 0 || tables_test(&a) < 0 || tables_apply(&a) < 0) {
 		if (a.r.errors == 0)
 			report_add(&a.r, "error", "%s", strerror(ENOMEM));
 		undo(&a);
@@ -448,4 +465,20 @@ rules_apply(const struct conf *c, const struct rules_options *o, FILE *out,
 	}
 	apply_free(&a);
 	return report_close(&a.r);
+}
+
+int
+rules_apply(const struct conf *c, const struct rules_options *o, FILE *out,
+	FILE *err)
+{
+	struct record record;
+	bool locked = record_lock(&record, true) == 0;
+	int status = apply_locked(c, o, out, err);
+
+	if (status == 0 &&
+	    (!locked || record_applied(&record, fingerprint(c)) != 0))
+		fprintf(err, "warning: /run: %s: the daemon will not bring back "
+			"what others take away\n", strerror(errno));
+	record_unlock(&record);
+	return status;
 }

@@ -5,15 +5,19 @@
  * of ours asks first, and reads them back. The kernel keeps the time, so that
  * nothing of us has to be alive when it is over. Each element has a twin that
  * lives BYPASS_GRACE longer: while that is there only SYNs are captured, so
- * that sessions that ran directly at the end are not torn.
+ * that sessions that ran directly at the end are not torn. A record in /run
+ * brings them back when somebody destroys the sets.
  * Does not: ask the daemon, read the configuration, change a rule.
  *
  * Called by the CLI as root; must work when everything else does not. All
  * text for ipset is made from struct prefix and numbers.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "rules/reconcile.h"
+#include "rules/record.h"
 #include "rules/rules.h"
 #include "rules/run.h"
 #include "rules/setdiff.h"
@@ -114,16 +118,42 @@ change(const struct bypass *list, size_t n, bool end, FILE *err)
 	return result;
 }
 
+static int
+change_and_record(const struct bypass *list, size_t n, bool end, FILE *err)
+{
+	if (change(list, n, end, err) < 0)
+		return -1;
+	if (record_bypass(list, n, end) < 0)
+		fprintf(err, "warning: /run: %s: forgotten when the rules have "
+			"to be applied again\n", strerror(errno));
+	return 0;
+}
+
 int
 bypass_add(const struct bypass *list, size_t n, FILE *err)
 {
-	return change(list, n, false, err);
+	return change_and_record(list, n, false, err);
 }
 
 int
 bypass_end(const struct bypass *list, size_t n, FILE *err)
 {
-	return change(list, n, true, err);
+	return change_and_record(list, n, true, err);
+}
+
+int
+bypass_recall(FILE *err)
+{
+	struct bypass *list;
+	size_t n;
+	int result = record_bypass_read(&list, &n);
+
+	/* one by one: IPv6 may have been switched off meanwhile */
+	for (size_t i = 0; i < n; i++)
+		if (change(&list[i], 1, false, err) < 0)
+			result = -1;
+	free(list);
+	return result;
 }
 
 static int

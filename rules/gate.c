@@ -24,6 +24,7 @@
 #include <errno.h>
 #include <libmnl/libmnl.h>
 #include <linux/netfilter/ipset/ip_set.h>
+#include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,8 @@
 #include "lib/log.h"
 #include "rules/gate_impl.h"
 #include "rules/sets.h"
+
+#define NEWGEN (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN)
 
 struct gate *
 gate_open(void)
@@ -117,7 +120,8 @@ gate_exchange(struct gate *g, const struct nlmsghdr *head, char *answer,
 			continue;	/* the late answer to an older request */
 		if (h->nlmsg_type == (NFNL_SUBSYS_IPSET << 8 |
 			    IPSET_CMD_HEADER) || h->nlmsg_type ==
-		    (NFNL_SUBSYS_IPSET << 8 | IPSET_CMD_LIST))
+		    (NFNL_SUBSYS_IPSET << 8 | IPSET_CMD_LIST) ||
+		    h->nlmsg_type == NEWGEN)
 			return 0;
 		if (h->nlmsg_type != NLMSG_ERROR ||
 		    h->nlmsg_len < mnl_nlmsg_size(sizeof(*e)))
@@ -225,4 +229,40 @@ gate_addr(struct gate *g, enum addr_set set, const struct addr *a, bool add)
 	if (error == 0 || error == IPSET_ERR_EXIST)
 		return 0;
 	return gate_refused(g, name, error);
+}
+
+static int
+find_generation(const struct nlattr *attr, void *arg)
+{
+	int64_t *generation = arg;
+
+	if (mnl_attr_get_type(attr) == NFTA_GEN_ID &&
+	    mnl_attr_validate(attr, MNL_TYPE_U32) >= 0)
+		*generation = ntohl(mnl_attr_get_u32(attr));
+	return MNL_CB_OK;
+}
+
+int64_t
+gate_generation(struct gate *g)
+{
+	char mem[64], answer[1024];
+	struct nlmsghdr *head = mnl_nlmsg_put_header(mem);
+	struct nfgenmsg *nf;
+	int64_t generation = -1;
+
+	/* asking again would try to load the module each time */
+	if (g->no_generation)
+		return -1;
+	head->nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN;
+	head->nlmsg_flags = NLM_F_REQUEST;
+	head->nlmsg_seq = ++g->seq;
+	nf = mnl_nlmsg_put_extra_header(head, sizeof(*nf));
+	nf->nfgen_family = AF_UNSPEC;
+	nf->version = NFNETLINK_V0;
+	nf->res_id = 0;
+	if (gate_exchange(g, head, answer, sizeof(answer)) == 0)
+		(void)mnl_attr_parse((const void *)answer,
+			sizeof(struct nfgenmsg), find_generation, &generation);
+	g->no_generation = generation < 0;
+	return generation;
 }

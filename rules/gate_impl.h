@@ -16,6 +16,7 @@ struct gate {
 	struct mnl_socket *nl;
 	uint32_t seq;
 	int logged;	/* errno last complained about: once, not each second */
+	bool no_generation;	/* nf_tables is not there */
 	int revision;	/* of hash:net that this kernel creates; 0: not tried */
 };
 

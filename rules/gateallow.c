@@ -103,15 +103,14 @@ find_data(const struct nlattr *attr, void *arg)
 }
 
 int64_t
-gate_allow_count(struct gate *g, enum allow_set set, uint8_t family)
+gate_set_count(struct gate *g, const char *name, uint8_t family)
 {
-	char name[SET_NAME_SIZE + sizeof(SECOND)], mem[256], answer[8192];
+	char mem[256], answer[8192];
 	const struct nlmsghdr *h = (const void *)answer;
 	struct nlmsghdr *head;
 	int64_t count = -1;
 	int error;
 
-	name_of(name, set, family, false);
 	head = gate_message(mem, g, IPSET_CMD_LIST, family, name, NLM_F_DUMP);
 	put_u32(head, IPSET_ATTR_FLAGS, IPSET_FLAG_LIST_HEADER);
 	error = gate_exchange(g, head, answer, sizeof(answer));
@@ -119,6 +118,15 @@ gate_allow_count(struct gate *g, enum allow_set set, uint8_t family)
 		return gate_refused(g, name, error);
 	(void)mnl_attr_parse(h, sizeof(struct nfgenmsg), find_data, &count);
 	return count;
+}
+
+int64_t
+gate_allow_count(struct gate *g, enum allow_set set, uint8_t family)
+{
+	char name[SET_NAME_SIZE + sizeof(SECOND)];
+
+	name_of(name, set, family, false);
+	return gate_set_count(g, name, family);
 }
 
 /* ---- replacing a whole set ---- */

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "rules/check.h"
+#include "rules/record.h"
 #include "rules/report.h"
 #include "rules/route.h"
 #include "rules/run.h"
@@ -102,6 +103,7 @@ rules_remove(const struct conf *c, const struct rules_options *o, FILE *out,
 	struct snap s;
 	char *text = NULL;
 	size_t len;
+	struct record record;
 	FILE *words;
 	int result;
 
@@ -110,16 +112,22 @@ rules_remove(const struct conf *c, const struct rules_options *o, FILE *out,
 	words = open_memstream(&text, &len);
 	if (check_tools(&r) < 0 || words == NULL)
 		return report_close(&r);
+	/* first: a daemon that looks from now on misses nothing */
+	(void)record_lock(&record, false);
+	record_removed(&record);
 	result = snap_take(&s, words);
 	fclose(words);
 	report_lines(&r, "error", text);
-	if (result < 0)
+	if (result < 0) {
+		record_unlock(&record);
 		return report_close(&r);
+	}
 	for (int t = TABLE_COUNT; t-- > 0;)
 		for (int f = 0; f < s.families; f++)
 			table_remove(&r, &s, f, (enum table)t);
 	sets_remove(&r, &s);
 	routes_remove(&r, s.families);
 	snap_free(&s);
+	record_unlock(&record);
 	return report_close(&r);
 }

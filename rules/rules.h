@@ -88,6 +88,25 @@ int bypass_list(struct bypass **list_r, size_t *n_r, FILE *err);
  * 1, 0 or -1. */
 int bypass_is_line(const struct prefix *p, FILE *err);
 
+/* ---- daemon side: is what was applied still there? Both start tools and wait
+ * for them, and for whoever changes rules just now: a process of its own. ---- */
+
+enum rules_state {
+	RULES_NONE,	/* never applied, or removed on purpose */
+	RULES_GOOD,
+	RULES_LOST,	/* somebody else took or changed some of them */
+	RULES_UNKNOWN	/* it could not be found out */
+};
+
+struct rules_loss {
+	int n;			/* differences */
+	char first[200];	/* the first, or what went wrong */
+};
+
+enum rules_state rules_look(const struct conf *c, struct rules_loss *loss_r);
+/* Apply again, if they are meant to be there. 0, or -1 with what went wrong. */
+int rules_repair(const struct conf *c, struct rules_loss *why_r);
+
 /* ---- daemon side ---- */
 
 struct gate;
@@ -106,6 +125,13 @@ int gate_refresh(struct gate *g, const char *set, uint16_t port);
 int gate_test(struct gate *g, const char *set, uint16_t port);
 /* Take a port out at once. 0, also when it was not there; -1 no such set. */
 int gate_shut(struct gate *g, const char *set, uint16_t port);
+
+/* Elements of any set, by its name and family; -1: no such set. */
+int64_t gate_set_count(struct gate *g, const char *name, uint8_t family);
+
+/* A number that changes whenever rules of nftables (also iptables-nft) do; -1:
+ * this kernel cannot say. */
+int64_t gate_generation(struct gate *g);
 
 /* Add or delete one address of a set; adding twice and deleting what is not
  * there are no errors. 0 or -1. */

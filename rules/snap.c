@@ -7,7 +7,7 @@
  * of our chains).
  * Does not: change anything.
  *
- * Called by apply.c, verify.c and remove.c. The text comes from the system's
+ * Called by apply.c, verify.c, remove.c and reconcile.c. The text comes from the system's
  * own tools; foreign rules in it may contain anything an operator can write,
  * quoted comments too, so that a match on our comment demands its opening
  * quote.
@@ -131,19 +131,28 @@ index_sets(struct snap *s)
 }
 
 int
+snap_tables(struct snap *s, FILE *err)
+{
+	memset(s, 0, sizeof(*s));
+	s->families = has_ipv6() ? 2 : 1;
+	for (int f = 0; f < s->families; f++)
+		if (take_tables(s, f, err) < 0) {
+			snap_free(s);
+			return -1;
+		}
+	return 0;
+}
+
+int
 snap_take(struct snap *s, FILE *err)
 {
 	const char *const save[] = { "ipset", "save", NULL };
 
-	memset(s, 0, sizeof(*s));
-	s->families = has_ipv6() ? 2 : 1;
-	for (int f = 0; f < s->families; f++)
-		if (take_tables(s, f, err) < 0)
-			goto fail;
+	if (snap_tables(s, err) < 0)
+		return -1;
 	s->ipset = ask(save, err);
 	if (s->ipset != NULL && index_sets(s) == 0)
 		return 0;
-fail:
 	snap_free(s);
 	return -1;
 }

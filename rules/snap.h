@@ -41,8 +41,9 @@ struct snap {
 	size_t nsets;
 };
 
-/* 0, or -1 with the reason on err. */
+/* 0, or -1 with the reason on err. The second leaves sets out. */
 int snap_take(struct snap *s, FILE *err);
+int snap_tables(struct snap *s, FILE *err);
 void snap_free(struct snap *s);
 
 /* NULL when there is no such set. */

@@ -1,5 +1,7 @@
 """sallyportd in the gateway: start, stop, what it logs, what it holds."""
 
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -196,7 +198,9 @@ class Daemon:
             except OSError:
                 continue
             fields = stat.rsplit(")", 1)[1].split()
-            if fields[0] != "Z":
+            # what looks after the rules lives for a moment, and so its tools
+            if fields[0] != "Z" and stat.split("(", 1)[1].rsplit(")", 1)[0] \
+                    != "sallyport:rules":
                 parents.setdefault(int(fields[1]), []).append(int(entry.name))
         found, front = [], [self.process.pid]
         while front:
@@ -367,6 +371,16 @@ def pss(pid):
     """Proportional set size in kB."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return int(re.search(r"^Pss:\s+(\d+)", text, re.M).group(1))
+
+
+@contextlib.contextmanager
+def rules_locked():
+    """Nobody looks after the rules, or applies them, meanwhile."""
+    with contextlib.ExitStack() as stack:
+        for path in Path("/run").glob("sallyport-rules.*"):
+            stream = stack.enter_context(open(path, "rb"))
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def kernel_state(ns="gw"):

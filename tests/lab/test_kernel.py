@@ -14,6 +14,7 @@ import socket
 import struct
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -319,6 +320,8 @@ def kernel(machine):
     machine.shut()
     machine.nfq()
     yield machine
+    for path in Path("/run").glob("sallyport-bypass.*"):
+        path.unlink()       # or the next apply would bring them back
     for name in ("off", "calmp", "bypass4", "bypass6", "bypassd4",
                  "bypassd6", "calm4", "calm6", "calmd4", "calmd6"):
         proc.need(GATEWAY, ["ipset", "flush", "sallyport_" + name])

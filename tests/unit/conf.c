@@ -718,6 +718,7 @@ defaults(void **state)
 	assert_int_equal(c->listen_port, 2525);
 	assert_int_equal(c->grace, 120);
 	assert_int_equal(c->drain_max, 60);
+	assert_true(c->repair);
 	assert_string_equal(c->user_relay, "sallyport-relay");
 	assert_string_equal(c->user_control, "sallyport");
 	assert_true(c->pass_own);

@@ -1075,6 +1075,46 @@ bypass_is_kept_by_the_kernel(void **state)
 	need_success(command(rules_remove, NULL, said, sizeof(said)), said);
 }
 
+/* What was applied comes back, what was removed does not. */
+static void
+loss_is_told_from_removal(void **state)
+{
+	struct fixture f, other;
+	struct rules_loss loss;
+	char said[4096];
+
+	(void)state;
+	if (access("/run", W_OK) != 0)
+		skip();
+	fixture_full(&f);
+	fixture_full(&other);
+	assert_int_equal(rules_look(&f.c, &loss), RULES_NONE);
+	need_success(command(rules_apply, &f.c, said, sizeof(said)), said);
+	assert_int_equal(rules_look(&f.c, &loss), RULES_GOOD);
+
+	need((const char *[]){ "iptables", "-t", "mangle", "-F",
+		"sallyport_pre", NULL });
+	assert_int_equal(rules_look(&f.c, &loss), RULES_LOST);
+	assert_true(loss.n > 0);
+	assert_non_null(strstr(loss.first, "IPv4 mangle"));
+	/* of another configuration only what is gone altogether is known */
+	other.c.nallow = 0;
+	assert_int_equal(rules_look(&other.c, &loss), RULES_LOST);
+	other.c.fail_closed = !other.c.fail_closed;
+	assert_int_equal(rules_look(&other.c, &loss), RULES_GOOD);
+	assert_int_equal(rules_repair(&f.c, &loss), 0);
+	need_success(command(rules_verify, &f.c, said, sizeof(said)), said);
+
+	need((const char *[]){ "ipset", "flush", "sallyport_sub4", NULL });
+	assert_int_equal(rules_look(&f.c, &loss), RULES_LOST);
+	assert_string_equal(loss.first,
+		"different: set sallyport_sub4 has 0 of 4 elements");
+	need_success(command(rules_remove, NULL, said, sizeof(said)), said);
+	assert_int_equal(rules_look(&f.c, &loss), RULES_NONE);
+	assert_int_equal(rules_repair(&f.c, &loss), 0);
+	assert_int_equal(rules_look(&f.c, &loss), RULES_NONE);
+}
+
 int
 main(void)
 {
@@ -1098,6 +1138,7 @@ main(void)
 		cmocka_unit_test(machine_is_judged),
 		cmocka_unit_test(gate_knows_three_answers),
 		cmocka_unit_test(bypass_is_kept_by_the_kernel),
+		cmocka_unit_test(loss_is_told_from_removal),
 	};
 
 	return cmocka_run_group_tests(tests, own_network, NULL);
