@@ -665,6 +665,22 @@ conf_load(const char *path, FILE *err)
 	return l.conf;
 }
 
+char *
+conf_socket(const char *path)
+{
+	const char *text;
+	char *copy = NULL;
+	config_t cfg;
+
+	config_init(&cfg);
+	if (config_read_file(&cfg, path) == CONFIG_TRUE &&
+		config_lookup_string(&cfg, "control.socket", &text) ==
+		CONFIG_TRUE)
+		copy = strdup(text);
+	config_destroy(&cfg);
+	return copy;
+}
+
 void
 conf_free(struct conf **conf)
 {

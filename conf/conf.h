@@ -211,6 +211,10 @@ bool conf_has_submission(const struct conf *conf);
  * wipes nothing: the configuration holds no secret.
  */
 struct conf *conf_load(const char *path, FILE *err);
+
+/* control.socket alone, whatever else is wrong with the file, and without
+ * reading what it names. NULL: not in it. The caller frees. */
+char *conf_socket(const char *path);
 void conf_free(struct conf **conf);
 
 /*

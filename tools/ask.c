@@ -24,24 +24,15 @@
 #define DEFAULT_SOCKET "/run/sallyport/control"
 #define ANSWER_MAX (512u * 1024u * 1024u)
 
-/* The socket of a configuration that can be read, else the usual one: status
- * has to work while somebody is editing the file. */
+/* The socket that the file names, else the usual one: status has to work while
+ * somebody is editing it, and one `allow add' must not read half a million
+ * entries for it. */
 static char *
 socket_path(const char *config)
 {
-	char *text = NULL, *path = NULL;
-	size_t len;
-	FILE *err = open_memstream(&text, &len);
-	struct conf *conf;
+	char *path = conf_socket(config);
 
-	if (err == NULL)
-		return NULL;
-	conf = conf_load(config, err);
-	fclose(err);
-	free(text);
-	path = strdup(conf != NULL ? conf->control_socket : DEFAULT_SOCKET);
-	conf_free(&conf);
-	return path;
+	return path != NULL ? path : strdup(DEFAULT_SOCKET);
 }
 
 static int
