@@ -256,7 +256,8 @@ sets_drop_unknown(struct apply *a)
 
 	for (size_t j = 0; j < a->before.nsets; j++) {
 		const struct line *l = &a->before.sets[j].name;
-		bool known = l->len >= sizeof(name);
+		bool known = l->len >= sizeof(name) ||
+			snap_set_filling(&a->before.sets[j]);
 
 		for (size_t i = 0; i < a->sets.n && !known; i++)
 			known = line_is(l, set_name(name, a->sets.all[i].base,

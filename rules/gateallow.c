@@ -24,7 +24,8 @@
 #define REVISION_OLDEST 2
 /* IPSET_ERR_FIND_TYPE: the kernel has no such type or revision. */
 
-#define SECOND "_new"
+/* Not the second sets of `rules apply': both may be at work at once. */
+#define SECOND SET_FILLING
 
 static const char *
 name_of(char out[SET_NAME_SIZE + sizeof(SECOND)], enum allow_set set,

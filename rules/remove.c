@@ -46,8 +46,9 @@ table_remove(struct report *r, const struct snap *s, int family, enum table t)
 }
 
 static void
-set_remove(struct report *r, const struct line *name)
+set_remove(struct report *r, const struct saved_set *s)
 {
+	const struct line *name = &s->name;
 	char text[SET_NAME_SIZE];
 	const char *const argv[] = { "ipset", "destroy", text, NULL };
 	struct run tool;
@@ -56,7 +57,8 @@ set_remove(struct report *r, const struct line *name)
 		return;
 	memcpy(text, name->p, name->len);
 	text[name->len] = '\0';
-	if (run(&tool, argv, NULL, 0) < 0 || tool.status != 0)
+	if ((run(&tool, argv, NULL, 0) < 0 || tool.status != 0) &&
+	    !snap_set_filling(s))
 		report_add(r, "error", "%s", run_why(&tool));
 	run_free(&tool);
 }
@@ -67,7 +69,7 @@ sets_remove(struct report *r, const struct snap *s)
 	const int before = r->errors;
 
 	for (size_t i = 0; i < s->nsets; i++)
-		set_remove(r, &s->sets[i].name);
+		set_remove(r, &s->sets[i]);
 	if (s->nsets > 0 && r->errors == before)
 		report_add(r, "done", "%zu sets removed", s->nsets);
 }

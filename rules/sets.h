@@ -41,6 +41,10 @@
 #define SET_CALMD "sallyport_calmd"
 #define SET_CALMP "sallyport_calmp"
 
+/* Ends the name of a set that the daemon fills, to swap it with the one in use.
+ * It comes and goes at any time. */
+#define SET_FILLING "_fill"
+
 /* IPSET_MAXNAMELEN, with the NUL. */
 #define SET_NAME_SIZE 32
 

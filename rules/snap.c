@@ -230,6 +230,15 @@ snap_set(const struct snap *s, const char *name)
 }
 
 bool
+snap_set_filling(const struct saved_set *s)
+{
+	const size_t len = strlen(SET_FILLING);
+
+	return s->name.len > len && memcmp(s->name.p + s->name.len - len,
+		SET_FILLING, len) == 0;
+}
+
+bool
 snap_has_ours(const struct snap *s, int family, enum table t)
 {
 	const char *at = s->save[family][t];

@@ -49,6 +49,9 @@ void snap_free(struct snap *s);
 /* NULL when there is no such set. */
 const struct saved_set *snap_set(const struct snap *s, const char *name);
 
+/* Is it one that the daemon is filling? Only `remove' cares. */
+bool snap_set_filling(const struct saved_set *s);
+
 /* Is anything of ours in that table? */
 bool snap_has_ours(const struct snap *s, int family, enum table t);
 

@@ -39,7 +39,7 @@ sets_verify(const struct conf *c, const struct snap *snap, struct report *r)
 				sets.all[i].base, sets.all[i].family)), now, r);
 	for (size_t j = 0; j < snap->nsets; j++) {
 		const struct line *l = &snap->sets[j].name;
-		bool known = false;
+		bool known = snap_set_filling(&snap->sets[j]);
 
 		for (size_t i = 0; i < sets.n && !known; i++)
 			known = line_is(l, set_name(name, sets.all[i].base,
