@@ -84,19 +84,19 @@ sip_round(uint64_t v[4])
 	v[2] = rotl(v[2], 32);
 }
 
-/* SipHash-1-3 over family and address: three words. */
+/* SipHash-1-3 over the key: two words. */
 static uint64_t
-hash(const struct adaptive *a, const struct addr *line)
+hash(const struct adaptive *a, const struct line_key *line)
 {
 	uint64_t v[4] = {
 		a->key[0] ^ 0x736f6d6570736575, a->key[1] ^ 0x646f72616e646f6d,
 		a->key[0] ^ 0x6c7967656e657261, a->key[1] ^ 0x7465646279746573,
 	};
-	uint64_t m[3];
+	uint64_t m[2] = { 0 };
 
-	memcpy(m, line->ip, 16);
-	m[2] = (uint64_t)17 << 56 | line->family;
-	for (int i = 0; i < 3; i++) {
+	memcpy(m, line, sizeof(*line));
+	m[1] |= (uint64_t)sizeof(*line) << 56;
+	for (int i = 0; i < 2; i++) {
 		v[3] ^= m[i];
 		sip_round(v);
 		v[0] ^= m[i];
@@ -108,7 +108,7 @@ hash(const struct adaptive *a, const struct addr *line)
 }
 
 void
-adaptive_mark(struct adaptive *a, const struct addr *line, uint32_t now)
+adaptive_mark(struct adaptive *a, const struct line_key *line, uint32_t now)
 {
 	uint64_t h = hash(a, line);
 	uint32_t tag = (uint32_t)(h >> 32);
@@ -135,7 +135,7 @@ adaptive_mark(struct adaptive *a, const struct addr *line, uint32_t now)
 }
 
 bool
-adaptive_marked(const struct adaptive *a, const struct addr *line, uint32_t now)
+adaptive_marked(const struct adaptive *a, const struct line_key *line, uint32_t now)
 {
 	uint64_t h = hash(a, line);
 	uint32_t tag = (uint32_t)(h >> 32);

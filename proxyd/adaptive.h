@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "lib/addr.h"
+#include "zombie/line.h"
 
 /* How long a line stays marked; DESIGN.md section 6. */
 #define ADAPTIVE_SECONDS (15 * 60)
@@ -25,8 +25,8 @@ struct adaptive *adaptive_new(void);
 void adaptive_free(struct adaptive **a);
 
 /* now: seconds of CLOCK_MONOTONIC. A newer mark may displace an older one. */
-void adaptive_mark(struct adaptive *a, const struct addr *line, uint32_t now);
-bool adaptive_marked(const struct adaptive *a, const struct addr *line,
+void adaptive_mark(struct adaptive *a, const struct line_key *line, uint32_t now);
+bool adaptive_marked(const struct adaptive *a, const struct line_key *line,
 	uint32_t now);
 
 #endif

@@ -97,6 +97,19 @@ check_esc(const char *esc, size_t size)
 	return 0;
 }
 
+static int
+check_line(const struct report *e, const struct conf *c)
+{
+	static const struct line_key none;
+	const struct class_conf *k = e->class_index < 0 ? NULL :
+		&c->classes[e->class_index];
+
+	if (line_key_same(&e->line, &none))
+		return 0;
+	return line_key_valid(&e->line, k == NULL ? CONF_LINE_LEN6 :
+		k->line_len6, k == NULL ? 0 : k->port_block) ? 0 : -1;
+}
+
 int
 event_check(const struct report *e, const struct conf *c)
 {
@@ -115,37 +128,21 @@ event_check(const struct report *e, const struct conf *c)
 		return -1;
 	if (e->helo_len > EVENT_HELO_MAX || e->detail_len > EVENT_DETAIL_MAX)
 		return -1;
-	if (check_addr(&e->line) != 0 || e->line.port != 0 ||
-		check_addr(&e->src) != 0 || check_addr(&e->dst) != 0 ||
+	if (check_line(e, c) != 0 || check_addr(&e->src) != 0 || check_addr(&e->dst) != 0 ||
 		check_addr(&e->out) != 0)
 		return -1;
 	return check_esc(e->esc, sizeof(e->esc));
 }
 
-/* An IPv6 line is a prefix, and is written as one. */
-static void
-render_line(struct kv *k, const struct report *e, const struct conf *c)
-{
-	char text[ADDR_STRLEN];
-	struct prefix p;
-
-	if (e->line.family != AF_INET6) {
-		kv_addr(k, "line", &e->line);
-		return;
-	}
-	prefix_of_addr(&p, &e->line, e->class_index < 0 ? CONF_LINE_LEN6 :
-		c->classes[e->class_index].line_len6);
-	kv_word(k, "line", prefix_format(&p, text));
-}
-
 static void
 render_parties(struct kv *k, const struct report *e, const struct conf *c)
 {
-	char id[EVENT_ID_LEN];
+	char id[EVENT_ID_LEN], line[LINE_STRLEN];
 
 	kv_word(k, "id", event_id_text(e->id, id));
 	if (e->line.family != 0)
-		render_line(k, e, c);
+		kv_word(k, "line", line_format(&e->line, e->class_index < 0 ?
+			0 : c->classes[e->class_index].port_block, line));
 	if (e->class_index >= 0)
 		kv_word(k, "class", c->classes[e->class_index].name);
 	if (e->src.family != 0)

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "lib/addr.h"
+#include "zombie/line.h"
 
 enum event_kind {
 #define EVENT(sym, word, level, help) EVENT_##sym,
@@ -45,7 +46,7 @@ struct report {
 	uint32_t duration_ms;
 	uint64_t id;
 	uint64_t bytes_up, bytes_down;	/* client->server, server->client */
-	struct addr line;	/* port 0 */
+	struct line_key line;	/* family 0: none */
 	struct addr src, dst, out;
 	char esc[12];		/* enhanced status code with code, or "" */
 	char helo[EVENT_HELO_MAX];	/* as the client sent it, raw */

@@ -2,7 +2,7 @@
  * lines.c - how many sessions a line has in this relay
  *
  * A chained hash keyed with a secret, since clients choose their addresses
- * (an IPv6 line owns many, and a botnet all of its own). Entries exist only
+ * (a botnet has all of its own). Entries exist only
  * while a session does, so the table is as bounded as the sessions are.
  */
 #include "proxyd/lines.h"
@@ -16,7 +16,7 @@
 
 struct entry {
 	SLIST_ENTRY(entry) link;
-	struct addr line;
+	struct line_key line;
 	unsigned n;
 };
 
@@ -54,11 +54,11 @@ lines_free(struct lines **l)
 
 /* Two rounds of a 64-bit multiply-xorshift mix over the secret. */
 static unsigned
-bucket_of(const struct lines *l, const struct addr *line)
+bucket_of(const struct lines *l, const struct line_key *line)
 {
-	uint64_t half[2], h = l->key;
+	uint64_t half[2] = { 0 }, h = l->key;
 
-	memcpy(half, line->ip, sizeof(half));
+	memcpy(half, line, sizeof(*line));
 	for (int i = 0; i < 2; i++) {
 		h = (h ^ half[i]) * UINT64_C(0x9e3779b97f4a7c15);
 		h ^= h >> 32;
@@ -68,13 +68,13 @@ bucket_of(const struct lines *l, const struct addr *line)
 }
 
 unsigned
-lines_enter(struct lines *l, const struct addr *line)
+lines_enter(struct lines *l, const struct line_key *line)
 {
 	unsigned b = bucket_of(l, line);
 	struct entry *e;
 
 	SLIST_FOREACH(e, &l->bucket[b], link)
-		if (addr_same_host(&e->line, line))
+		if (line_key_same(&e->line, line))
 			return ++e->n;
 	e = calloc(1, sizeof(*e));
 	if (e == NULL)
@@ -86,13 +86,13 @@ lines_enter(struct lines *l, const struct addr *line)
 }
 
 void
-lines_leave(struct lines *l, const struct addr *line)
+lines_leave(struct lines *l, const struct line_key *line)
 {
 	unsigned b = bucket_of(l, line);
 	struct entry *e;
 
 	SLIST_FOREACH(e, &l->bucket[b], link) {
-		if (!addr_same_host(&e->line, line))
+		if (!line_key_same(&e->line, line))
 			continue;
 		if (--e->n == 0) {
 			SLIST_REMOVE(&l->bucket[b], e, entry, link);

@@ -4,7 +4,7 @@
 #ifndef SALLYPORT_LINES_H
 #define SALLYPORT_LINES_H
 
-#include "lib/addr.h"
+#include "zombie/line.h"
 
 struct lines;
 
@@ -12,7 +12,7 @@ struct lines *lines_new(void);
 void lines_free(struct lines **l);
 
 /* One more; the number now held, or 0 without memory. */
-unsigned lines_enter(struct lines *l, const struct addr *line);
-void lines_leave(struct lines *l, const struct addr *line);
+unsigned lines_enter(struct lines *l, const struct line_key *line);
+void lines_leave(struct lines *l, const struct line_key *line);
 
 #endif

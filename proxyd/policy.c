@@ -15,7 +15,6 @@
 
 #include "conf/conf.h"
 #include "proxyd/upstream.h"
-#include "zombie/table.h"
 
 /* RFC 1939 */
 #define PORT_POP3 110
@@ -60,19 +59,17 @@ policy_decide(const struct conf *conf, const struct upstream *u,
 	struct decision *d_r)
 {
 	enum action action;
-	struct prefix line;
-	struct line_key key;
+	const struct class_conf *class;
 
 	memset(d_r, 0, sizeof(*d_r));
 	d_r->reason = REASON_NONE;
 	d_r->server = upstream_find(u, origin);
 	action = conf_policy_to(conf, src, origin, now, &d_r->class_index,
 		NULL);
-	line_key_of(src, d_r->class_index == -1 ? CONF_LINE_LEN6 :
-		conf->classes[d_r->class_index].line_len6, 0, &key);
-	line_key_prefix(&key, &line);
-	d_r->line.family = line.family;
-	memcpy(d_r->line.ip, line.ip, sizeof(line.ip));
+	class = d_r->class_index == -1 ? NULL :
+		&conf->classes[d_r->class_index];
+	line_key_of(src, class == NULL ? CONF_LINE_LEN6 : class->line_len6,
+		class == NULL ? 0 : class->port_block, &d_r->line);
 
 	/* our own connections are never captured: gateway.local is for what
 	 * other programs of this machine dial */

@@ -8,6 +8,7 @@
 
 #include "lib/addr.h"
 #include "proxyd/event.h"
+#include "zombie/line.h"
 
 struct conf;
 struct upstream;
@@ -25,7 +26,7 @@ struct decision {
 	enum reason reason;	/* POLICY, UNKNOWN_ORIGIN, LOOP, ... */
 	int class_index;	/* -1: not a subscriber */
 	int server;		/* listed server at the origin, or -1 */
-	struct addr line;	/* the subscriber: address, or IPv6 prefix */
+	struct line_key line;	/* the subscriber */
 };
 
 /*

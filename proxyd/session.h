@@ -50,7 +50,8 @@ struct session {
 	uint64_t id;
 	uint64_t progress;	/* payload octets since the limit was extended */
 	uint64_t bytes[2];	/* read from each side */
-	struct addr line, src, origin, out;
+	struct line_key line;
+	struct addr src, origin, out;
 };
 
 /* Take over an accepted descriptor. Always consumes it. */

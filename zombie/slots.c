@@ -32,32 +32,6 @@
 #define PREFER 6
 #define NONE ((size_t)-1)
 
-void
-line_key_of(const struct addr *src, unsigned len6, unsigned port_block,
-	struct line_key *k_r)
-{
-	struct addr a;
-	struct prefix p;
-
-	addr_nat64(&a, src);
-	prefix_of_addr(&p, &a, a.family == AF_INET ? 32 : len6 < 64 ? len6 : 64);
-	memset(k_r, 0, sizeof(*k_r));
-	k_r->family = p.family;
-	k_r->len = p.len;
-	memcpy(k_r->ip, p.ip, sizeof(k_r->ip));
-	if (a.family == AF_INET && port_block != 0)
-		k_r->block = (uint16_t)(1 + a.port / port_block);
-}
-
-void
-line_key_prefix(const struct line_key *k, struct prefix *p_r)
-{
-	memset(p_r, 0, sizeof(*p_r));
-	p_r->family = k->family;
-	p_r->len = k->len;
-	memcpy(p_r->ip, k->ip, sizeof(k->ip));
-}
-
 static uint64_t
 tag_of(const struct table *t, const struct line_key *k)
 {
@@ -403,6 +377,30 @@ table_next(const struct table *t, size_t *at)
 			return &t->records[slot];
 	}
 	return NULL;
+}
+
+unsigned
+table_suspects_below(const struct table *t, const struct line_key *parent,
+	unsigned len, uint32_t level, unsigned enough)
+{
+	unsigned found = 0, bits = len > parent->len ? len - parent->len : 0;
+	uint64_t top = 0;
+
+	if (parent->family != AF_INET6 || len > 64 || bits > 16)
+		return 0;
+	for (unsigned i = 0; i < sizeof(parent->ip); i++)
+		top = top << 8 | parent->ip[i];
+	for (uint64_t n = 0; n >> bits == 0 && found < enough; n++) {
+		struct line_key k = { .family = AF_INET6, .len = (uint8_t)len };
+		uint64_t ip = top | n << (64 - len);
+		const struct line_record *r;
+
+		for (unsigned i = sizeof(k.ip); i-- > 0; ip >>= 8)
+			k.ip[i] = (uint8_t)ip;
+		r = table_find(t, &k);
+		found += r != NULL && (table_level(t, r) & LEVEL_MASK) >= level;
+	}
+	return found;
 }
 
 size_t

@@ -27,6 +27,7 @@
 #include <stdint.h>
 
 #include "lib/addr.h"
+#include "zombie/line.h"
 
 /* A clean record is displaced only when idle this long; DESIGN.md section 10. */
 #define TABLE_IDLE 60
@@ -35,13 +36,6 @@
 #define MAP_BITS 256
 /* Length of a first-contact window in seconds (default, DETECTION.md 1). */
 #define MAP_WINDOW 3600
-
-struct line_key {
-	uint8_t family;		/* AF_INET, AF_INET6 */
-	uint8_t len;		/* prefix length: 32; IPv6: at most 64 */
-	uint16_t block;		/* CGN: 1 + source port / block size; else 0 */
-	uint8_t ip[8];		/* host bits 0; an IPv6 line is no longer */
-};
 
 /* Kinds of evidence with a CUSUM of their own (DETECTION.md section 1). */
 enum evidence {
@@ -83,16 +77,6 @@ _Static_assert(sizeof(struct line_record) == 168, "size of a line's record");
 #define LEVEL_ACTION_DROP 0x200u
 
 struct table;
-
-/*
- * The line that a source address belongs to: IPv6 by its first len6 bits (64 at
- * most), IPv4 behind CGN by address and block of port_block source ports (0: no
- * CGN), other IPv4 by address. A NAT64 source stands for its IPv4 address.
- */
-void line_key_of(const struct addr *src, unsigned len6, unsigned port_block,
-	struct line_key *k_r);
-/* ... as a prefix, without the port block: for display and for kernel sets. */
-void line_key_prefix(const struct line_key *k, struct prefix *p_r);
 
 /*
  * For the parent: make both regions for at least this many lines. NULL: no
@@ -170,6 +154,19 @@ int table_set_level(struct table *t, struct line_record *r,
 
 /* Every record in use, in slot order; NULL ends. *at starts as 0. */
 struct line_record *table_next(const struct table *t, size_t *at);
+
+/*
+ * Roll-up: where the lines of a class are /64, a bot may hop among those of its
+ * own /56, so three suspect ones raise it (DETECTION.md section 3). How many
+ * lines below parent (a key of line_key_parent()) have at least this level, as
+ * far as enough. Looks up every line there could be, 256 below a /56: 10 us to
+ * 60 us, for control at a change of level, not for a packet. len: of the lines.
+ */
+#define TABLE_PARENT_LEN 56
+#define TABLE_PARENT_SUSPECTS 3
+unsigned table_suspects_below(const struct table *t,
+	const struct line_key *parent, unsigned len, uint32_t level,
+	unsigned enough);
 
 /*
  * For a process that may write levels, after another was killed: remove what

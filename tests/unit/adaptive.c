@@ -16,10 +16,10 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-static struct addr
+static struct line_key
 line(uint32_t number, uint8_t family)
 {
-	struct addr a = { .family = family };
+	struct line_key a = { .family = family };
 
 	memcpy(a.ip, &number, sizeof(number));
 	return a;
@@ -44,7 +44,7 @@ marks_end_in_time(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
 		struct adaptive *a = adaptive_new();
-		struct addr l = line(7, AF_INET);
+		struct line_key l = line(7, AF_INET);
 
 		assert_non_null(a);
 		assert_false(adaptive_marked(a, &l, rows[i].asked_at));
@@ -60,7 +60,7 @@ static void
 a_new_mark_extends_the_old_one(void **state)
 {
 	struct adaptive *a = adaptive_new();
-	struct addr l = line(7, AF_INET);
+	struct line_key l = line(7, AF_INET);
 
 	(void)state;
 	adaptive_mark(a, &l, 100);
@@ -71,15 +71,18 @@ a_new_mark_extends_the_old_one(void **state)
 }
 
 static void
-families_are_apart(void **state)
+kinds_are_apart(void **state)
 {
 	struct adaptive *a = adaptive_new();
-	struct addr four = line(7, AF_INET), six = line(7, AF_INET6);
+	struct line_key four = line(7, AF_INET), six = line(7, AF_INET6);
+	struct line_key block = four;
 
 	(void)state;
 	adaptive_mark(a, &four, 1);
 	assert_true(adaptive_marked(a, &four, 2));
 	assert_false(adaptive_marked(a, &six, 2));
+	block.block = 1;
+	assert_false(adaptive_marked(a, &block, 2));
 	adaptive_free(&a);
 }
 
@@ -92,13 +95,13 @@ remembers_many(void **state)
 
 	(void)state;
 	for (uint32_t i = 0; i < 20000; i++) {
-		struct addr l = line(i * 2, AF_INET);
+		struct line_key l = line(i * 2, AF_INET);
 
 		adaptive_mark(a, &l, 1);
 	}
 	for (uint32_t i = 0; i < 20000; i++) {
-		struct addr marked = line(i * 2, AF_INET);
-		struct addr other = line(i * 2 + 1, AF_INET);
+		struct line_key marked = line(i * 2, AF_INET);
+		struct line_key other = line(i * 2 + 1, AF_INET);
 
 		kept += adaptive_marked(a, &marked, 2);
 		invented += adaptive_marked(a, &other, 2);
@@ -116,7 +119,7 @@ newest_wins_when_full(void **state)
 
 	(void)state;
 	for (uint32_t i = 0; i < 400000; i++) {
-		struct addr l = line(i, AF_INET6);
+		struct line_key l = line(i, AF_INET6);
 
 		adaptive_mark(a, &l, 1 + i / 1000);
 		assert_true(adaptive_marked(a, &l, 1 + i / 1000));
@@ -128,7 +131,7 @@ static void
 processes_share_it(void **state)
 {
 	struct adaptive *a = adaptive_new();
-	struct addr l = line(7, AF_INET);
+	struct line_key l = line(7, AF_INET);
 	int status;
 	pid_t pid = fork();
 
@@ -149,7 +152,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(marks_end_in_time),
 		cmocka_unit_test(a_new_mark_extends_the_old_one),
-		cmocka_unit_test(families_are_apart),
+		cmocka_unit_test(kinds_are_apart),
 		cmocka_unit_test(remembers_many),
 		cmocka_unit_test(newest_wins_when_full),
 		cmocka_unit_test(processes_share_it),

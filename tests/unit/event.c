@@ -18,10 +18,11 @@
 static struct class_conf classes[] = {
 	{ .name = "dynamic", .line_len6 = 56 },
 	{ .name = "legacy", .line_len6 = 64 },
+	{ .name = "cgn", .line_len6 = 56, .port_block = 1024 },
 };
 static struct server_conf servers[] = { { .name = "mail.isp.example" } };
 static const struct conf conf = {
-	.classes = classes, .nclasses = 2, .servers = servers, .nservers = 1,
+	.classes = classes, .nclasses = 3, .servers = servers, .nservers = 1,
 };
 
 static struct addr
@@ -31,6 +32,17 @@ address(const char *text)
 
 	assert_int_equal(addr_parse(&a, text), 0);
 	return a;
+}
+
+/* The line of an address in a class. */
+static struct line_key
+line_of(const char *text, const struct class_conf *class)
+{
+	struct addr a = address(text);
+	struct line_key k;
+
+	line_key_of(&a, class->line_len6, class->port_block, &k);
+	return k;
 }
 
 static struct report
@@ -44,7 +56,7 @@ blocked(void)
 		.helo = "pc", .helo_len = 2, .esc = "5.7.1",
 	};
 
-	e.line = address("198.18.3.7");
+	e.line = line_of("198.18.3.7", &classes[0]);
 	e.src = address("198.18.3.7:40112");
 	e.dst = address("203.0.113.9:25");
 	return e;
@@ -80,7 +92,7 @@ render_submit(void **state)
 	e.early = 1;
 	e.class_index = 1;
 	e.server_index = 0;
-	e.line = address("2001:db8:2:700::");
+	e.line = line_of("2001:db8:2:700::", &classes[1]);
 	e.src = address("[2001:db8:2:700::9]:40112");
 	e.dst = address("[2001:db8:80::25]:25");
 	e.out = address("[2001:db8:2:700::9]:10241");
@@ -95,6 +107,24 @@ render_submit(void **state)
 		"stage=tls rcpts=1 msgs=0 up=70 down=300 tls=1.3 dur=5.2 "
 		"reason=certificate early=1 helo=\"pc\" "
 		"detail=\"a\\\"b\\x0d\\x0a\\x00\\\\c\"");
+}
+
+/* Behind CGN a line is a block of ports; another class's line is none of it. */
+static void
+render_port_block(void **state)
+{
+	struct report e = blocked();
+	char line[1024];
+
+	(void)state;
+	e.class_index = 2;
+	assert_int_equal(event_check(&e, &conf), -1);
+	e.src = address("198.18.3.7:40112");
+	e.line = line_of("198.18.3.7:40112", &classes[2]);
+	assert_int_equal(event_check(&e, &conf), 0);
+	event_render(&e, &conf, line, sizeof(line));
+	assert_non_null(strstr(line, " line=198.18.3.7:39936-40959 class=cgn "
+		"src=198.18.3.7:40112 "));
 }
 
 /* Whatever a peer says, a line is one line and its first pairs are ours. */
@@ -148,23 +178,25 @@ break_it(struct report *e, int how)
 	case 4: e->tls = 11; break;
 	case 5: e->code = 199; break;
 	case 6: e->code = 600; break;
-	case 7: e->class_index = 2; break;
+	case 7: e->class_index = 3; break;
 	case 8: e->class_index = -2; break;
 	case 9: e->server_index = 1; break;
 	case 10: e->server_index = -2; break;
 	case 11: e->helo_len = EVENT_HELO_MAX + 1; break;
 	case 12: e->detail_len = EVENT_DETAIL_MAX + 1; break;
 	case 13: e->line.family = 77; break;
-	case 14: e->line.port = 1; break;
+	case 14: e->line.block = 1; break;
 	case 15: e->src.pad = 1; break;
 	case 16: e->dst.ip[4] = 1; break; /* behind an IPv4 address */
 	case 17: e->out.port = 25; break; /* of no address */
 	case 18: e->out.ip[0] = 1; break;
 	case 19: memset(e->esc, '5', sizeof(e->esc)); break;
 	case 20: memcpy(e->esc, "5 x=1", 6); break;
+	case 21: e->line.len = 31; break;
+	case 22: e->line.family = 0; break;	/* but an address */
 	}
 }
-#define WAYS 21
+#define WAYS 23
 
 static void
 check(void **state)
@@ -224,6 +256,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(render_block),
 		cmocka_unit_test(render_submit),
+		cmocka_unit_test(render_port_block),
 		cmocka_unit_test(render_hostile),
 		cmocka_unit_test(short_memory),
 		cmocka_unit_test(check),

@@ -2,7 +2,7 @@
  * lines.c - unit tests of proxyd/lines.c
  *
  * The count of many lines against plain numbers, over pseudo-random coming and
- * going; a line is an address without its port.
+ * going; family and port block tell lines apart.
  */
 #include "proxyd/lines.h"
 
@@ -23,7 +23,7 @@ counts(void **state)
 	(void)state;
 	assert_non_null(l);
 	for (int i = 0; i < STEPS; i++) {
-		struct addr a = { .family = AF_INET };
+		struct line_key a = { .family = AF_INET, .len = 32 };
 		unsigned which;
 
 		seed = seed * 1664525u + 1013904223u;
@@ -32,7 +32,6 @@ counts(void **state)
 		a.ip[1] = 18;
 		a.ip[2] = (uint8_t)(which >> 8);
 		a.ip[3] = (uint8_t)which;
-		a.port = (uint16_t)seed;
 		if ((seed & 0x80000000u) && held[which] > 0) {
 			lines_leave(l, &a);
 			held[which]--;
@@ -46,23 +45,26 @@ counts(void **state)
 }
 
 static void
-families(void **state)
+kinds(void **state)
 {
+	struct line_key four = { .family = AF_INET, .len = 32,
+		.ip = { 198, 18, 3, 7 } };
+	struct line_key six = four, block = four;
 	struct lines *l = lines_new();
-	struct addr four, six;
 
 	(void)state;
+	six.family = AF_INET6;
+	block.block = 2;
 	assert_non_null(l);
-	assert_int_equal(addr_parse(&four, "198.18.3.7"), 0);
-	assert_int_equal(addr_parse(&six, "c612:307::"), 0);
-	assert_memory_equal(four.ip, six.ip, 16);
 	assert_int_equal(lines_enter(l, &four), 1);
 	assert_int_equal(lines_enter(l, &four), 2);
 	assert_int_equal(lines_enter(l, &six), 1);
+	assert_int_equal(lines_enter(l, &block), 1);
 	lines_leave(l, &six);
 	lines_leave(l, &six);	/* one that is not there changes nothing */
 	assert_int_equal(lines_enter(l, &six), 1);
 	assert_int_equal(lines_enter(l, &four), 3);
+	assert_int_equal(lines_enter(l, &block), 2);
 	lines_free(&l);
 }
 
@@ -71,7 +73,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(counts),
-		cmocka_unit_test(families),
+		cmocka_unit_test(kinds),
 	};
 
 	return cmocka_run_group_tests_name("lines", tests, NULL, NULL);

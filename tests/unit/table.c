@@ -72,39 +72,6 @@ hash_vectors(void **state)
 }
 
 static void
-keys(void **state)
-{
-	static const struct {
-		const char *src, *want;
-		unsigned len6, port_block, block;
-	} rows[] = {
-		{ "198.18.3.7:40112", "198.18.3.7/32", 56, 0, 0 },
-		{ "100.64.3.7:1024", "100.64.3.7/32", 56, 1024, 2 },
-		{ "100.64.3.7:65535", "100.64.3.7/32", 56, 1024, 64 },
-		{ "100.64.3.7:1023", "100.64.3.7/32", 56, 1024, 1 },
-		{ "[2001:db8:1:22ff::9]:25", "2001:db8:1:2200::/56", 56, 0, 0 },
-		{ "[2001:db8:1:22ff::9]:25", "2001:db8:1:22ff::/64", 64, 0, 0 },
-		/* a line is never longer than a /64, a port block is for IPv4 */
-		{ "[2001:db8:1:22ff::9]:25", "2001:db8:1:22ff::/64", 128, 64, 0 },
-		{ "[64:ff9b::c612:307]:99", "198.18.3.7/32", 56, 0, 0 },
-	};
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		char text[ADDR_STRLEN];
-		struct line_key k;
-		struct prefix p;
-		struct addr a;
-
-		assert_int_equal(addr_parse(&a, rows[i].src), 0);
-		line_key_of(&a, rows[i].len6, rows[i].port_block, &k);
-		line_key_prefix(&k, &p);
-		assert_string_equal(prefix_format(&p, text), rows[i].want);
-		assert_int_equal(k.block, rows[i].block);
-	}
-}
-
-static void
 enter_and_find(void **state)
 {
 	struct table *t = table_new(1000);
@@ -458,13 +425,48 @@ collisions(void **state)
 	table_free(&t);
 }
 
+/* A bot hops among the /64s of its own /56; a neighbour's count for nothing. */
+static void
+suspects_of_a_parent(void **state)
+{
+	struct table *t = table_new(1000);
+	struct line_key k = { .family = AF_INET6, .len = 64,
+		.ip = { 0x20, 1, 0xd, 0xb8, 0, 1, 0x22, 0 } }, parent, of_v4;
+	unsigned found;
+
+	(void)state;
+	assert_non_null(t);
+	assert_true(line_key_parent(&k, TABLE_PARENT_LEN, &parent));
+	assert_int_equal(parent.len, 56);
+	assert_false(line_key_parent(&parent, TABLE_PARENT_LEN, &of_v4));
+	for (unsigned n = 0; n < 40; n++) {
+		struct line_record *r;
+
+		k.ip[7] = (uint8_t)(n * 6);
+		r = table_enter(t, &k, table_now(t));
+		assert_non_null(r);
+		assert_int_equal(table_set_level(t, r, &k,
+			n % 8 == 0 ? 1 + n / 16 : LEVEL_ACTION_RESET), 0);
+	}
+	k.ip[6] = 0x23;
+	assert_int_equal(table_set_level(t, table_enter(t, &k, table_now(t)),
+		&k, 3), 0);
+	found = table_suspects_below(t, &parent, 64, 1, 256);
+	assert_int_equal(found, 5);
+	assert_int_equal(table_suspects_below(t, &parent, 64, 2, 256), 3);
+	assert_int_equal(table_suspects_below(t, &parent, 64, 1,
+		TABLE_PARENT_SUSPECTS), TABLE_PARENT_SUSPECTS);
+	assert_int_equal(table_suspects_below(t, &parent, 56, 1, 256), 0);
+	table_free(&t);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hash_vectors),
-		cmocka_unit_test(keys),
 		cmocka_unit_test(enter_and_find),
+		cmocka_unit_test(suspects_of_a_parent),
 		cmocka_unit_test(attach_good),
 		cmocka_unit_test(attach_bad),
 		cmocka_unit_test(attach_levels_of_another),
