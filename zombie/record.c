@@ -61,8 +61,8 @@ static const uint32_t decay_bit[12] = {
 	3526416065u, 2895391143u
 };
 
-static uint32_t
-decay(uint32_t rate, uint32_t seconds)
+uint32_t
+record_decayed(uint32_t rate, uint32_t seconds)
 {
 	uint32_t halves = seconds / HALF_LIFE, rest = seconds % HALF_LIFE;
 	uint64_t r = rate;
@@ -96,7 +96,7 @@ touch(struct line_record *r, uint32_t now, uint32_t add)
 		return;
 	old = atomic_load_explicit(&r->rate, memory_order_relaxed);
 	do {
-		new = decay(old, seconds);
+		new = record_decayed(old, seconds);
 		new = new > UINT32_MAX - add ? UINT32_MAX : new + add;
 	} while (!atomic_compare_exchange_weak_explicit(&r->rate, &old, new,
 		    memory_order_relaxed, memory_order_relaxed));
@@ -177,6 +177,13 @@ window_turn(struct line_record *r, uint32_t now)
 			break;
 		}
 	return current & 1;
+}
+
+void
+record_advance(struct line_record *r, uint32_t now)
+{
+	touch(r, now, 0);
+	(void)window_turn(r, now);
 }
 
 /* The network of a destination, as the place of its bit. */

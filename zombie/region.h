@@ -43,4 +43,11 @@ struct table {
 	int counts_fd, levels_fd, counts_ro, levels_ro;	/* -1: not ours */
 };
 
+/* ---- record.c, for history.c ---- */
+
+/* Bring a record to the time now: its rate decays, its maps turn. */
+void record_advance(struct line_record *r, uint32_t now);
+/* A rate, so many seconds later. */
+uint32_t record_decayed(uint32_t rate, uint32_t seconds);
+
 #endif
