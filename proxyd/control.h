@@ -4,6 +4,7 @@
  * control.c  loop, messages of the parent, streams of the relays, events
  * ctlsock.c  operators: the control socket
  * ctlallow.c operators: live entries of the allowlist, and their ledger
+ * ctllease.c operators: which customer has which line
  * ctlwords.c operators: the words of such a request
  * ctlplan.c  operators: what enforcing would change
  * names.c    names of servers (names.h)
@@ -107,6 +108,11 @@ struct control {
 	uint64_t ledger_errors;
 	int64_t ledger_alarm;	/* Unix time of the last one */
 	unsigned seconds;
+
+	/* ctllease.c */
+	struct scribe_job *lease_waits, **lease_waits_end;
+	bool lease_busy;	/* one is with the scribe */
+	uint64_t lease_lost;	/* histories the table had no room for */
 };
 
 /* ---- control.c ---- */
@@ -131,6 +137,20 @@ void ctlallow_request(struct client *cl, char *rest);
 void ctlallow_answer(struct control *c, const struct msg *m);
 json_t *ctlallow_status(const struct control *c);
 
+/* Count and, once a minute, say that the ledger has failed. */
+void ctlallow_alarm(struct control *c, const char *why);
+/* A file that was refused: its first mistakes; cl may be NULL. */
+void ctlallow_refused(struct client *cl, const struct scribe_job *j);
+
+/* ---- ctllease.c ---- */
+
+void ctllease_open(struct control *c);
+void ctllease_close(struct control *c);
+/* What followed "lease " in a request; answers in time. */
+void ctllease_request(struct client *cl, char *rest);
+/* A job of the scribe about leases, done or failed. */
+void ctllease_done(struct control *c, struct scribe_job *j, struct client *cl);
+
 /* ---- ctlplan.c ---- */
 
 /* The request "plan"; answers in time. */
@@ -140,6 +160,10 @@ void ctlplan_request(struct client *cl);
 
 /* The next word, cut off; "" at the end. */
 char *ctlwords_next(char **rest);
+/* The name of who asks. */
+void ctlwords_who(uid_t uid, char out[LEDGER_WHO_MAX]);
+/* The file that came along into j->fd. NULL, or why not. */
+const char *ctlwords_file(struct client *cl, struct scribe_job *j);
 /* The rest of a request into the job that j->op says, and who asks. NULL, or
  * what is wrong with it. An import takes cl->passed. */
 const char *ctlwords_job(struct client *cl, struct scribe_job *j, char *rest);

@@ -66,8 +66,8 @@ note(const char *op, const struct allow_item *i, const char *who,
 }
 
 /* The ledger has failed: counted each time, said once a minute. */
-static void
-alarm_ledger(struct control *c, const char *why)
+void
+ctlallow_alarm(struct control *c, const char *why)
 {
 	char line[512];
 	struct kv k;
@@ -89,7 +89,7 @@ static void
 post(struct control *c, struct scribe_job *j)
 {
 	if (j == NULL || c->scribe == NULL || scribe_post(c->scribe, j) != 0)
-		alarm_ledger(c, "no memory, or it does not keep up");
+		ctlallow_alarm(c, "no memory, or it does not keep up");
 }
 
 static void
@@ -269,8 +269,8 @@ import_done(struct control *c, struct scribe_job *j, struct client *cl)
 	wait_for_parent(cl, answer, cookie, true);
 }
 
-static void
-import_refused(struct scribe_job *j, struct client *cl)
+void
+ctlallow_refused(struct client *cl, const struct scribe_job *j)
 {
 	if (cl != NULL)
 		ctlsock_answer(cl, json_pack("{s:b,s:s,s:I,s:s}", "ok", 0,
@@ -311,11 +311,11 @@ job_failed(struct control *c, struct scribe_job *j, struct client *cl)
 	char text[256];
 
 	if (j->op == SCRIBE_IMPORT && j->import.errors > 0) {
-		import_refused(j, cl);
+		ctlallow_refused(cl, j);
 		return;
 	}
 	c->ledger_ok = false;
-	alarm_ledger(c, j->error);
+	ctlallow_alarm(c, j->error);
 	if (cl == NULL)
 		return;
 	snprintf(text, sizeof(text), "the ledger: %s", j->error);
@@ -331,7 +331,7 @@ forget_job(struct control *c, const struct scribe_job *j)
 		c->watching = false;
 	if (j->op == SCRIBE_EXPIRE)
 		c->expiring = false;
-	if (j->op == SCRIBE_IMPORT)
+	if (j == c->import)
 		c->import = NULL;
 }
 
@@ -342,6 +342,10 @@ job_done(void *arg, struct scribe_job *j)
 	struct client *cl = ctlsock_find(c, j->client);
 
 	forget_job(c, j);
+	if (j->leases != NULL) {
+		ctllease_done(c, j, cl);
+		return;
+	}
 	if (j->rc < 0) {
 		job_failed(c, j, cl);
 		return;
@@ -370,6 +374,8 @@ job_done(void *arg, struct scribe_job *j)
 	case SCRIBE_WATCH:
 		if (j->rc == 1)
 			reload_all(c);
+		break;
+	default:
 		break;
 	}
 }
@@ -431,7 +437,7 @@ start(struct client *cl, enum scribe_op op, char *rest)
 	if (scribe_post(c->scribe, j) != 0) {
 		if (op == SCRIBE_IMPORT)
 			c->import = NULL;
-		alarm_ledger(c, "too many requests wait for it");
+		ctlallow_alarm(c, "too many requests wait for it");
 		ctlsock_error(cl, "too many requests wait for the ledger");
 	}
 }
@@ -533,6 +539,7 @@ ctlallow_open(struct control *c)
 	if (c->ev_allow == NULL || event_add(c->ev_allow, &second) != 0)
 		return -1;
 	reload_all(c);
+	ctllease_open(c);
 	return 0;
 }
 
@@ -540,6 +547,7 @@ void
 ctlallow_close(struct control *c)
 {
 	scribe_stop(&c->scribe);
+	ctllease_close(c);
 	if (c->ev_allow != NULL)
 		event_free(c->ev_allow);
 	if (c->all_memfd >= 0)

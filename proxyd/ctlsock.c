@@ -394,6 +394,8 @@ execute(struct client *cl)
 		ctlplan_request(cl);
 	else if (strncmp(cl->request, "allow ", 6) == 0)
 		ctlallow_request(cl, cl->request + 6);
+	else if (strncmp(cl->request, "lease ", 6) == 0)
+		ctllease_request(cl, cl->request + 6);
 	else
 		ctlsock_error(cl, "unknown request");
 }

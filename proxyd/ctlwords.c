@@ -21,8 +21,8 @@
 #define DAY 86400
 #define IMPORT_BYTES (256 << 20)
 
-static void
-who_is(uid_t uid, char out[LEDGER_WHO_MAX])
+void
+ctlwords_who(uid_t uid, char out[LEDGER_WHO_MAX])
 {
 	const struct passwd *pw = getpwuid(uid);
 
@@ -128,8 +128,8 @@ set_entry(struct client *cl, struct scribe_job *j, char *rest)
 	return NULL;
 }
 
-static const char *
-set_import(struct client *cl, struct scribe_job *j)
+const char *
+ctlwords_file(struct client *cl, struct scribe_job *j)
 {
 	struct stat st;
 	int fd = cl->passed;
@@ -144,7 +144,6 @@ set_import(struct client *cl, struct scribe_job *j)
 		return "a readable file is expected";
 	if (st.st_size > IMPORT_BYTES)
 		return "the file is larger than 256 MB";
-	j->has_submission = conf_has_submission(cl->control->conf);
 	cl->control->import = j;
 	return NULL;
 }
@@ -163,13 +162,14 @@ set_audit(struct scribe_job *j, char *rest)
 const char *
 ctlwords_job(struct client *cl, struct scribe_job *j, char *rest)
 {
-	who_is(cl->uid, j->who);
+	ctlwords_who(cl->uid, j->who);
 	switch (j->op) {
 	case SCRIBE_PUT:
 	case SCRIBE_DEL:
 		return set_entry(cl, j, rest);
 	case SCRIBE_IMPORT:
-		return set_import(cl, j);
+		j->has_submission = conf_has_submission(cl->control->conf);
+		return ctlwords_file(cl, j);
 	case SCRIBE_AUDIT:
 		return set_audit(j, rest);
 	default:

@@ -4,6 +4,7 @@
  * ledgerdb.c      the file: schema, statements, keys, audit rows
  * ledger.c        entries
  * ledgerimport.c  a file of them in one transaction
+ * ledgerlease.c   leases (lease.h)
  */
 #ifndef SALLYPORT_LEDGER_IMPL_H
 #define SALLYPORT_LEDGER_IMPL_H
@@ -16,7 +17,10 @@
 
 enum statement {
 	BEGIN, COMMIT, ROLLBACK, GET, NEW, PUT, DEL, AUDIT, OVER, ALL, HISTORY,
-	CHANGED, STATEMENTS
+	CHANGED,
+	LEASE_GET, LEASE_PUT, LEASE_HEIR, LEASE_GONE, LEASE_SETTLED,
+	LEASE_UNSETTLED, STORED_GET, STORED_DEL, STORED_PUT, STORED_OVER,
+	STATEMENTS
 };
 
 struct ledger {

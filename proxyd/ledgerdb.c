@@ -19,7 +19,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define VERSION 1
+#define VERSION 2
 #define BUSY_MS 3000
 
 static const char *const sql[STATEMENTS] = {
@@ -44,6 +44,26 @@ static const char *const sql[STATEMENTS] = {
 	[HISTORY] = "SELECT at, op, key, action, until, who, why, n FROM audit "
 		"WHERE ?1 IS NULL OR key = ?1 OR key IS NULL ORDER BY id",
 	[CHANGED] = "PRAGMA data_version",
+	[LEASE_GET] = "SELECT customer FROM lease WHERE line = ?1",
+	/* who had it when the table followed last stays noted */
+	[LEASE_PUT] = "INSERT INTO lease (line, family, customer, since, was) "
+		"VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (line) DO UPDATE SET "
+		"customer = ?3, since = ?4, was = coalesce(was, ?5)",
+	[LEASE_HEIR] = "SELECT line FROM lease WHERE customer = ?1 "
+		"AND family = ?2 LIMIT 1",
+	[LEASE_GONE] = "DELETE FROM lease WHERE was IS NOT NULL "
+		"AND customer = ''",
+	[LEASE_SETTLED] = "UPDATE lease SET was = NULL WHERE was IS NOT NULL",
+	[LEASE_UNSETTLED] = "SELECT line, customer, was FROM lease "
+		"WHERE was IS NOT NULL",
+	[STORED_GET] = "SELECT content FROM stored WHERE customer = ?1 "
+		"AND family = ?2",
+	[STORED_DEL] = "DELETE FROM stored WHERE customer = ?1 "
+		"AND family = ?2",
+	[STORED_PUT] = "INSERT OR REPLACE INTO stored "
+		"(customer, family, line, at, content) "
+		"VALUES (?1, ?2, ?3, ?4, ?5)",
+	[STORED_OVER] = "DELETE FROM stored WHERE at < ?1",
 };
 
 /* Step n brings version n to n + 1. A step that has been released never
@@ -58,6 +78,15 @@ static const char *const migration[VERSION] = {
 	"op TEXT NOT NULL, key BLOB, action INTEGER, until INTEGER, "
 	"who TEXT NOT NULL, why TEXT NOT NULL, n INTEGER NOT NULL);"
 	"CREATE INDEX audit_key ON audit (key);",
+	"CREATE TABLE lease (line TEXT PRIMARY KEY, family INTEGER NOT NULL, "
+	"customer TEXT NOT NULL, since INTEGER NOT NULL, was TEXT) "
+	"WITHOUT ROWID;"
+	"CREATE INDEX lease_customer ON lease (customer, family);"
+	"CREATE INDEX lease_was ON lease (was) WHERE was IS NOT NULL;"
+	"CREATE TABLE stored (customer TEXT NOT NULL, family INTEGER NOT NULL, "
+	"line TEXT NOT NULL, at INTEGER NOT NULL, content BLOB NOT NULL, "
+	"PRIMARY KEY (customer, family, line)) WITHOUT ROWID;"
+	"CREATE INDEX stored_at ON stored (at);",
 };
 
 /* ---- keys ---- */

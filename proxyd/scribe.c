@@ -63,6 +63,7 @@ scribe_job_free(struct scribe_job *j)
 	if (j->memfd >= 0)
 		close(j->memfd);
 	allowmap_free(&j->map);
+	lease_list_free(&j->leases);
 	free(j->import.text);
 	free(j->gone);
 	free(j->text);
@@ -123,6 +124,26 @@ import(struct ledger *l, struct scribe_job *j)
 		&j->progress, &j->import);
 	fclose(f);
 	return rc == 0 ? load(l, j) : -1;
+}
+
+static int
+lease(struct ledger *l, struct scribe_job *j)
+{
+	FILE *f = j->fd < 0 ? NULL : fdopen(j->fd, "r");
+	int64_t bad = 0;
+
+	if (j->fd >= 0) {
+		if (f == NULL)
+			return fail(j, "fdopen");
+		j->fd = -1;
+		bad = lease_read(j->conf, f, j->leases, &j->progress,
+			&j->import.text);
+		if (bad < 0)
+			(void)fail(j, "read the file");
+		fclose(f);
+	}
+	j->import.errors = bad > 0 ? (uint64_t)bad : 0;
+	return bad != 0 ? -1 : ledger_lease(l, j->leases, j->now);
 }
 
 static int
@@ -235,6 +256,12 @@ perform(struct scribe *s, struct scribe_job *j)
 		return show(l, j);
 	case SCRIBE_WATCH:
 		return ledger_is_changed(l);
+	case SCRIBE_LEASE:
+		return lease(l, j);
+	case SCRIBE_SETTLE:
+		return ledger_lease_settle(l, j->leases, j->now);
+	case SCRIBE_UNSETTLED:
+		return ledger_lease_unsettled(l, j->leases);
 	}
 	return -1;
 }

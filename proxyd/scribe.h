@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 
+#include "proxyd/lease.h"
 #include "proxyd/ledger.h"
 
 struct event_base;
@@ -24,7 +25,10 @@ enum scribe_op {
 	SCRIBE_EXPIRE,	/* now; gone_r, rc: how many */
 	SCRIBE_LIST,	/* text_r: JSON array */
 	SCRIBE_AUDIT,	/* entry.item.prefix, family 0: of all; text_r */
-	SCRIBE_WATCH	/* rc 1: somebody else has changed the file */
+	SCRIBE_WATCH,	/* rc 1: somebody else has changed the file */
+	SCRIBE_LEASE,	/* leases, or fd (taken) with conf; leases */
+	SCRIBE_SETTLE,	/* leases: the table has followed */
+	SCRIBE_UNSETTLED	/* leases: an earlier control's, not followed */
 };
 
 struct scribe_job {
@@ -35,7 +39,9 @@ struct scribe_job {
 	bool keep_until;	/* PUT: an entry that is there with this action
 				 * stays as it is, whatever its end */
 	int64_t now;
-	int fd;			/* of IMPORT */
+	int fd;			/* of IMPORT, LEASE: a file, or -1 */
+	struct lease_list *leases;
+	const struct conf *conf;	/* of LEASE: only read */
 	bool has_submission;
 	volatile uint64_t progress;
 	/* results */

@@ -36,6 +36,10 @@ int cmd_plan(int argc, char **argv, const char *config, bool json);
 /* cmd_probe.c */
 int cmd_probe(int argc, char **argv, const char *config, bool json);
 
+/* cmd_lease.c */
+int cmd_lease_bind(int argc, char **argv, const char *config, bool json);
+int cmd_lease_release(int argc, char **argv, const char *config, bool json);
+
 /* cmd_allow.c */
 int cmd_allow_add(int argc, char **argv, const char *config, bool json);
 int cmd_allow_del(int argc, char **argv, const char *config, bool json);

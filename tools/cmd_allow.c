@@ -11,18 +11,15 @@
  * answer. A file is handed over open: the daemon reads it itself.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "conf/allow.h"
 #include "conf/conf.h"
-#include "tools/ask.h"
+#include "tools/answer.h"
 #include "tools/cmd.h"
 #include "tools/ledger_read.h"
 
@@ -152,20 +149,6 @@ take_words(const char *command, int argc, char **argv, struct words *w)
 /* ---- showing ---- */
 
 static const char *
-text_of(const json_t *object, const char *key)
-{
-	const char *text = json_string_value(json_object_get(object, key));
-
-	return text != NULL ? text : "";
-}
-
-static int64_t
-number_of(const json_t *object, const char *key)
-{
-	return json_integer_value(json_object_get(object, key));
-}
-
-static const char *
 when(int64_t t, char out[32])
 {
 	time_t clock = (time_t)t;
@@ -179,57 +162,10 @@ when(int64_t t, char out[32])
 	return out;
 }
 
-/* The daemon's refusal, with the file's name in front of its lines. */
-static int
-refused(const char *command, const json_t *answer, const char *file)
-{
-	const char *errors = text_of(answer, "errors");
-	int64_t lines = number_of(answer, "lines");
-
-	for (unsigned n = 0; errors[0] != '\0'; n++) {
-		size_t len = strcspn(errors, "\n");
-
-		fprintf(stderr, "%s:%.*s\n", file, (int)len, errors);
-		errors += len + (errors[len] == '\n');
-		lines--;
-	}
-	if (lines > 0)
-		fprintf(stderr, "%s: %lld more lines with mistakes\n", file,
-			(long long)lines);
-	fprintf(stderr, "sallyport allow %s: %s\n", command,
-		text_of(answer, "error"));
-	return 1;
-}
-
-/* NULL, with the exit status in *status_r, unless the answer is "ok". */
-static json_t *
-asked(const char *command, const char *config, const char *request, int with,
-	const char *file, int seconds, int *status_r)
-{
-	json_t *answer = ask_daemon_with(config, request, with, seconds);
-
-	*status_r = 0;
-	if (answer == NULL)
-		*status_r = NOT_RUNNING;
-	else if (!json_is_true(json_object_get(answer, "ok")))
-		*status_r = refused(command, answer, file);
-	if (*status_r == 0)
-		return answer;
-	json_decref(answer);
-	return NULL;
-}
-
-static void
-print_json(const json_t *object)
-{
-	json_dumpf(object, stdout, JSON_INDENT(2));
-	putchar('\n');
-}
-
 static void
 show_note(const json_t *answer)
 {
-	const char *note = text_of(answer, "note");
+	const char *note = answer_text(answer, "note");
 
 	if (note[0] != '\0')
 		printf("note: %s\n", note);
@@ -245,23 +181,23 @@ show_change(const json_t *answer)
 		{ "same", "was there already" }, { "deleted", "deleted" },
 		{ "absent", "was not there" },
 	};
-	const char *what = text_of(answer, "result");
+	const char *what = answer_text(answer, "result");
 	char until[32];
 
 	for (size_t i = 0; i < sizeof(result) / sizeof(result[0]); i++)
 		if (strcmp(what, result[i].word) == 0)
-			printf("%s: %s", text_of(answer, "prefix"),
+			printf("%s: %s", answer_text(answer, "prefix"),
 				result[i].text);
 	if (strcmp(what, "deleted") != 0 && strcmp(what, "absent") != 0)
-		printf(", port25=%s, until %s", text_of(answer, "action"),
-			when(number_of(answer, "until"), until));
+		printf(", port25=%s, until %s", answer_text(answer, "action"),
+			when(answer_number(answer, "until"), until));
 	putchar('\n');
 	if (json_is_null(json_object_get(answer, "class")))
 		printf("note: this is in no class of subscribers; nothing "
 			"changes for it\n");
 	if (json_object_get(answer, "file_line") != NULL)
 		printf("note: line %lld of the allow file has the same prefix "
-			"and counts now\n", (long long)number_of(answer,
+			"and counts now\n", (long long)answer_number(answer,
 			"file_line"));
 	show_note(answer);
 }
@@ -272,7 +208,7 @@ static int
 change(const char *command, int argc, char **argv, const char *config,
 	bool json)
 {
-	char request[512];
+	char request[512], said[16];
 	struct words w;
 	json_t *answer;
 	int status = take_words(command, argc, argv, &w);
@@ -285,11 +221,12 @@ change(const char *command, int argc, char **argv, const char *config,
 	else
 		snprintf(request, sizeof(request), "allow del %s %s\n",
 			w.prefix, w.why);
-	answer = asked(command, config, request, -1, "", SECONDS, &status);
+	snprintf(said, sizeof(said), "allow %s", command);
+	answer = answer_of(said, config, request, -1, "", SECONDS, &status);
 	if (answer == NULL)
 		return status;
 	if (json)
-		print_json(answer);
+		answer_print(answer);
 	else
 		show_change(answer);
 	json_decref(answer);
@@ -310,40 +247,6 @@ cmd_allow_del(int argc, char **argv, const char *config, bool json)
 
 /* ---- import ---- */
 
-/* What is no regular file (a pipe, "-") is read into memory first. */
-static int
-swallow(int from)
-{
-	int to = memfd_create("import", MFD_CLOEXEC);
-	char piece[65536];
-	ssize_t n;
-
-	while (to >= 0 && (n = read(from, piece, sizeof(piece))) != 0)
-		if (n < 0 ? errno != EINTR : write(to, piece, (size_t)n) != n) {
-			close(to);
-			return -1;
-		}
-	if (to >= 0)
-		(void)lseek(to, 0, SEEK_SET);
-	return to;
-}
-
-static int
-open_file(const char *path)
-{
-	bool standard = strcmp(path, "-") == 0;
-	int fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-	int copy;
-	struct stat st;
-
-	if (fd < 0 || (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)))
-		return fd;
-	copy = swallow(fd);
-	if (!standard)
-		close(fd);
-	return copy;
-}
-
 int
 cmd_allow_import(int argc, char **argv, const char *config, bool json)
 {
@@ -352,26 +255,26 @@ cmd_allow_import(int argc, char **argv, const char *config, bool json)
 
 	if (argc != 2)
 		return usage("import", "one file is expected, or -", NULL);
-	fd = open_file(argv[1]);
+	fd = answer_file(argv[1]);
 	if (fd < 0) {
 		fprintf(stderr, "sallyport allow import: %s: %s\n", argv[1],
 			strerror(errno));
 		return 1;
 	}
-	answer = asked("import", config, "allow import\n", fd, argv[1],
+	answer = answer_of("allow import", config, "allow import\n", fd, argv[1],
 		IMPORT_SECONDS, &status);
 	if (fd != STDIN_FILENO)
 		close(fd);
 	if (answer == NULL)
 		return status;
 	if (json) {
-		print_json(answer);
+		answer_print(answer);
 	} else {
 		printf("%s: %lld added, %lld changed, %lld were there "
 			"already\n", argv[1],
-			(long long)number_of(answer, "added"),
-			(long long)number_of(answer, "changed"),
-			(long long)number_of(answer, "same"));
+			(long long)answer_number(answer, "added"),
+			(long long)answer_number(answer, "changed"),
+			(long long)answer_number(answer, "same"));
 		show_note(answer);
 	}
 	json_decref(answer);
@@ -456,7 +359,7 @@ list(const char *command, int argc, const char *config, bool json, bool export)
 		show_file(&o, c);
 	rc = ledger_read(c, config, show_entry, &o);
 	if (o.json && rc == 0)
-		print_json(o.array);
+		answer_print(o.array);
 	json_decref(o.array);
 	conf_free(&c);
 	return rc;
@@ -488,22 +391,22 @@ cmd_allow_audit(int argc, char **argv, const char *config, bool json)
 		return usage("audit", "at most one prefix is expected", NULL);
 	snprintf(request, sizeof(request), "allow audit %s\n",
 		argc == 2 ? argv[1] : "");
-	answer = asked("audit", config, request, -1, "", SECONDS, &status);
+	answer = answer_of("allow audit", config, request, -1, "", SECONDS, &status);
 	if (answer == NULL)
 		return status;
 	entries = json_object_get(answer, "entries");
 	if (json)
-		print_json(entries);
+		answer_print(entries);
 	else
 		json_array_foreach(entries, n, one)
 			printf("%s %-7s %-28s %-7s until %s  %s%s%s\n",
-				when(number_of(one, "at"), at),
-				text_of(one, "op"), text_of(one, "prefix"),
-				text_of(one, "action"),
-				when(number_of(one, "until"), until),
-				text_of(one, "who"),
-				text_of(one, "why")[0] != '\0' ? "  # " : "",
-				text_of(one, "why"));
+				when(answer_number(one, "at"), at),
+				answer_text(one, "op"), answer_text(one, "prefix"),
+				answer_text(one, "action"),
+				when(answer_number(one, "until"), until),
+				answer_text(one, "who"),
+				answer_text(one, "why")[0] != '\0' ? "  # " : "",
+				answer_text(one, "why"));
 	json_decref(answer);
 	return 0;
 }

@@ -22,7 +22,7 @@ _sallyport() {
 		esac
 	done
 	case $words in
-	'') words='check rules allow bypass plan probe status reload healthy -c --json --help --version' ;;
+	'') words='check rules allow lease bypass plan probe status reload healthy -c --json --help --version' ;;
 	' rules') words='show apply verify remove --json --help' ;;
 	' bypass') words='all list end --for --line --destination --json --help' ;;
 	' bypass end') words='all --line --destination --json --help' ;;
@@ -34,6 +34,15 @@ _sallyport() {
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		compopt -o filenames 2> /dev/null
 		return
+		;;
+	' lease') words='bind release --json --help' ;;
+	' lease '*)
+		if [[ $previous == --file ]]; then
+			mapfile -t COMPREPLY < <(compgen -f -- "$current")
+			compopt -o filenames 2> /dev/null
+			return
+		fi
+		words='--file --json --help'
 		;;
 	' plan'*) words='--probe --json --help' ;;
 	' check') words='--defaults --json --help' ;;

@@ -82,6 +82,17 @@ static const struct command commands[] = {
 	{ "allow audit", "[PREFIX]", cmd_allow_audit,
 		"who added, changed or deleted what, when and why",
 		"Also what has expired.\n" },
+	{ "lease bind", "LINE CUSTOMER | --file FILE", cmd_lease_bind,
+		"note which customer has a line",
+		"What is known of the customer comes along from the line he had "
+		"before; the\nline's next owner starts clean. FILE: LINE "
+		"CUSTOMER, one a line, all or\nnothing; - is standard input. "
+		"Binding what is bound is no error.\n" },
+	{ "lease release", "LINE [CUSTOMER] | --file FILE", cmd_lease_release,
+		"note that a customer no longer has a line",
+		"What is known of him is kept 30 days, for his next line. With "
+		"CUSTOMER only\nif the line is his. Releasing what is not bound "
+		"is no error.\n" },
 	{ "bypass list", "", cmd_bypass_list,
 		"show what is bypassed, and for how long",
 		"Asks the kernel; needs root.\n" },
