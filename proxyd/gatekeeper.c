@@ -347,12 +347,21 @@ enter_state(struct parent *p, struct port *port, enum gate_state state,
 }
 
 static void
-say_no_rules(struct parent *p)
+say_no_rules(struct parent *p, const char *why)
 {
 	if (!p->said_no_rules)
-		log_msg(LOG_NOTICE, "rules are not applied; "
-			"run `sallyport rules apply'");
+		log_msg(LOG_NOTICE, "%s; run `sallyport rules apply'", why);
 	p->said_no_rules = true;
+}
+
+/* The other way of capturing leads to listeners that are not there: such a
+ * connection would die. */
+static bool
+rules_fit(const struct parent *p)
+{
+	bool redirect = gate_test(p->gate, SET_REDIRECT, 25) >= 0;
+
+	return redirect == (p->conf->capture == CAPTURE_REDIRECT);
 }
 
 /* The port is not in the set, or this process does not know since when. */
@@ -372,9 +381,11 @@ keep_open(struct parent *p, struct port *port, int64_t now)
 {
 	int there = gate_test(p->gate, SET_LIVE, port->port);
 
-	if (there < 0) {
-		say_no_rules(p);
-		rulekeeper_soon(p);
+	if (there < 0 || !rules_fit(p)) {
+		say_no_rules(p, there < 0 ? "rules are not applied" :
+			"the rules are for another gateway.capture");
+		if (there < 0)
+			rulekeeper_soon(p);
 		enter_state(p, port, GATE_NO_RULES, NULL);
 		return;
 	}

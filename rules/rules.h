@@ -28,6 +28,10 @@ struct conf;
 #define SET_ALL "sallyport_all"
 #define SET_NFQ "sallyport_nfq"
 
+/* Always empty. It exists while the rules are those of capture = "redirect", so
+ * that a daemon sees whether what they would hand it is what it can take. */
+#define SET_REDIRECT "sallyport_redirect"
+
 /* A port leaves the gate this many seconds after its last refresh. */
 #define GATE_SECONDS 5
 

@@ -92,6 +92,7 @@ static const struct {
 	{ SET_NFQ, "the gate of nfq: ports whose first packets are queued" },
 	{ SET_OFF, "ports bypassed for everybody" },
 	{ SET_CALMP, "ports whose running sessions a bypass has let pass" },
+	{ SET_REDIRECT, "a sign: connections are redirected; stays empty" },
 };
 #define NBITMAPS (sizeof(bitmaps) / sizeof(bitmaps[0]))
 
@@ -527,8 +528,12 @@ sets_compute(const struct conf *c, int64_t now, struct sets *sets_r)
 		    listed_sets(c, i, sets_r) < 0)
 			goto fail;
 	for (size_t b = 0; b < NBITMAPS; b++) {
-		struct set *s = &sets_r->all[sets_r->n++];
+		struct set *s = &sets_r->all[sets_r->n];
 
+		if (strcmp(bitmaps[b].base, SET_REDIRECT) == 0 &&
+		    c->capture != CAPTURE_REDIRECT)
+			continue;
+		sets_r->n++;
 		snprintf(s->base, sizeof(s->base), "%s", bitmaps[b].base);
 		s->purpose = bitmaps[b].purpose;
 		s->timeout = s->filled_by_daemon = true;

@@ -249,24 +249,23 @@ def refused(ns, address, port):
 
 
 class TestRedirect:
-    @FAMILIES
-    def test_listener_is_no_way_in(self, redirect, family):
+    def test_listener_is_no_way_in(self, redirect):
         """Who dials the listener was not captured: a loop if we served it."""
-        inside = "198.18.0.1" if family == 4 else "2001:db8:ffff::2"
-        for address in (inside, net.GW_UP[family]):
+        for address in ("198.18.0.1", *net.GW_UP.values()):
             assert refused("dynamic", address, 2525)
             assert refused("dynamic", address, 25)
-        assert refused("inet", net.GW_UP[family], 2525)
+        assert refused("inet", net.GW_UP[4], 2525)
         # The machine itself may, like the daemon's self-test.
-        loop = "127.0.0.1" if family == 4 else "::1"
-        with Peer("gw", loop, 2525) as peer:
-            assert peer.end() == ("eof", b"")
+        for loop in ("127.0.0.1", "::1"):
+            with Peer("gw", loop, 2525) as peer:
+                assert peer.end() == ("eof", b"")
         # Without rules nobody refuses it but the relay.
         redirect.expected += ["rules", "gate"]
         assert redirect.rules("remove").ok
         try:
-            with Peer("dynamic", net.GW_UP[family], 2525) as peer:
-                assert peer.end() == ("eof", b"")
+            for address in net.GW_UP.values():
+                with Peer("dynamic", address, 2525) as peer:
+                    assert peer.end() == ("eof", b"")
         finally:
             redirect.apply()
             redirect.wait_all()
@@ -309,18 +308,21 @@ class TestRedirect:
             for rule in rules:
                 proc.need("gw", [tool, "-D", *rule])
 
-    @FAMILIES
-    def test_session_from_before_is_left_alone(self, redirect, family):
+    def test_session_from_before_is_left_alone(self, redirect):
         """Connection tracking takes up sessions in the middle; we do not."""
         redirect.expected += ["rules", "gate"]
         assert redirect.rules("remove").ok
         try:
-            with Peer("dynamic", net.address("mxa", family), 25) as peer:
+            peers = [Peer("dynamic", net.address("mxa", family), 25)
+                     for family in (4, 6)]
+            for peer in peers:
                 assert "mx.alpha.example" in peer.line()
-                redirect.apply()
-                redirect.wait_all()
+            redirect.apply()
+            redirect.wait_all()
+            for peer in peers:
                 assert peer.ask("EHLO pc.example")[0].startswith("250"), peer
                 assert peer.ask("QUIT")[0].startswith("221"), peer
+                peer.close()
         finally:
             redirect.apply()
             redirect.wait_all()
@@ -346,15 +348,51 @@ class TestRedirect:
         assert redirect.cli("bypass", "end", line).ok
         assert not is_direct("dynamic", 4)
 
-    def test_capture_is_not_changed_by_a_reload(self, redirect):
+    def test_change_of_capture(self, redirect):
+        """A reload cannot; rules for the other way capture nothing."""
         redirect.expected += ["gateway.capture", "reload refused"]
-        text = daemon.CONF.read_text()
+        text, since = daemon.CONF.read_text(), redirect.here()
         daemon.CONF.write_text(text.replace('capture = "redirect";', ""))
         try:
-            result = redirect.cli("reload")
-            assert not result.ok, result.out
+            assert not redirect.cli("reload").ok
+            assert redirect.rules("apply").ok
+            redirect.wait_text(since, "rules are for another gateway.capture")
+            redirect.wait_gate(False)
+            assert is_direct("dynamic", 4)
         finally:
             daemon.CONF.write_text(text)
+            redirect.apply()
+            redirect.wait_all()
+        assert not is_direct("dynamic", 4)
+
+    @FAMILIES
+    def test_verdict_of_nfq(self, redirect, family):
+        """What nfq wants reset is not redirected."""
+        text = daemon.CONF.read_text()
+        daemon.CONF.write_text(text.replace('port25 = "block";',
+                                            'port25 = "reset"; count = true;'))
+        try:
+            for step in (redirect.cli("reload"), redirect.rules("apply")):
+                assert step.ok, step.out
+            proc.wait_until(lambda: refused("dynamic", net.address(
+                "mxa", family), 25), "nfq's reset")
+        finally:
+            daemon.CONF.write_text(text)
+            for step in (redirect.cli("reload"), redirect.rules("apply")):
+                assert step.ok, step.out
+            redirect.wait_all()
+
+    @FAMILIES
+    def test_syn_cookies(self, place, redirect, family):
+        """Connection tracking knows the origin, whoever keeps the request."""
+        old = net.read_sysctl("gw", "net.ipv4.tcp_syncookies")
+        net.sysctl("gw", net__ipv4__tcp_syncookies=2)
+        try:
+            for _ in range(5):
+                must_fetch(place, redirect, "legacy", family,
+                           scenes.line_text("legacy", family))
+        finally:
+            net.sysctl("gw", net__ipv4__tcp_syncookies=old)
 
     def test_dead_daemon_refuses_nobody(self, redirect):
         """kill -9 of everything: a SYN finds silence, then the MX; never a

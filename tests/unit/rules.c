@@ -866,11 +866,13 @@ capture_can_be_changed(void **state)
 {
 	static const char *const routes[] = { "ip", "rule", "show", "priority",
 		"2525", NULL };
+	struct gate *g = gate_open();
 	char said[16384];
 	struct fixture f;
 	struct run ip;
 
 	(void)state;
+	assert_non_null(g);
 	fixture_full(&f);
 	f.c.nfq_queue = 2525;
 	for (int i = 0; i < 3; i++) {
@@ -887,6 +889,8 @@ capture_can_be_changed(void **state)
 		assert_int_equal(run(&ip, routes, NULL, 0), 0);
 		assert_int_equal(strstr(ip.out, "2525") == NULL, redirect);
 		run_free(&ip);
+		/* by this the daemon knows whether they are for it */
+		assert_int_equal(gate_test(g, SET_REDIRECT, 25), redirect - 1);
 		if (!redirect)
 			continue;
 		need((const char *[]){ "ip6tables", "-t", "nat", "-D",
@@ -909,6 +913,7 @@ capture_can_be_changed(void **state)
 			NULL });
 	}
 	need_success(command(rules_remove, NULL, said, sizeof(said)), said);
+	gate_close(&g);
 }
 
 /* What the machine is, and what is said about it. */
