@@ -36,6 +36,9 @@ int cmd_plan(int argc, char **argv, const char *config, bool json);
 /* cmd_probe.c */
 int cmd_probe(int argc, char **argv, const char *config, bool json);
 
+/* cmd_simulate.c */
+int cmd_simulate(int argc, char **argv, const char *config, bool json);
+
 /* cmd_allow.c */
 int cmd_allow_add(int argc, char **argv, const char *config, bool json);
 int cmd_allow_del(int argc, char **argv, const char *config, bool json);

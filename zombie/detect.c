@@ -148,8 +148,8 @@ outcome(struct line_record *r, bool accepted)
 	unsigned good = old & 0xff, bad = old >> 8;
 
 	if (good + bad >= OUTCOMES) {
-		good = good * 4 / 5;
-		bad = bad * 4 / 5;
+		good = (good * 4 + 2) / 5;
+		bad = (bad * 4 + 2) / 5;
 	}
 	good += accepted;
 	bad += !accepted;
@@ -166,12 +166,14 @@ detect_outcomes(const struct line_record *r, unsigned *accepted_r)
 }
 
 /*
- * Rule 6: one more bad reply of this network. False: it has given its share.
- * Five cells of three bits, emptied when the hour of bad_hour is over.
+ * Rule 6: one more reply of this network. False: it has given its share of bad
+ * ones, and then its good ones do not count either, or a bot with many replies
+ * would look calmer. Five cells of three bits, emptied when the hour of bad_hour
+ * is over.
  */
 static bool
 is_heeded(struct table *t, struct line_record *r, const struct addr *dst,
-	uint32_t now)
+	bool bad, uint32_t now)
 {
 	unsigned shift = table_network(t, dst) / (MAP_BITS / CELLS + 1) *
 		CELL_BITS;
@@ -183,7 +185,8 @@ is_heeded(struct table *t, struct line_record *r, const struct addr *dst,
 		set16(&r->hits, hits);
 		return false;
 	}
-	set16(&r->hits, (uint16_t)(hits + (1u << shift)));
+	if (bad)
+		set16(&r->hits, (uint16_t)(hits + (1u << shift)));
 	return true;
 }
 
@@ -253,16 +256,20 @@ group(const struct detect *d, const struct line_record *r, enum evidence a,
 }
 
 /* Rule 7. */
+static bool
+is_accepted(const struct line_record *r)
+{
+	unsigned accepted, known = detect_outcomes(r, &accepted);
+
+	return known >= OUTCOMES_MIN && accepted * 10 >= known * 7;
+}
+
 static enum level
 temper(const struct line_record *r, enum level level, bool speech)
 {
 	enum level most = speech ? LEVEL_PROBABLE : LEVEL_SUSPECT;
-	unsigned accepted, known;
 
-	if (level <= most)
-		return level;
-	known = detect_outcomes(r, &accepted);
-	return known >= OUTCOMES_MIN && accepted * 4 >= known * 3 ? most : level;
+	return level > most && is_accepted(r) ? most : level;
 }
 
 enum level
@@ -286,6 +293,8 @@ detect_level(const struct detect *d, const struct line_record *r, uint32_t now)
 	lead = network > lead ? network : lead;
 	if (lead >= d->probable || groups >= 2)
 		level = LEVEL_PROBABLE;
+	if (groups >= 2 && speech > lead)
+		lead = speech;
 	if (lead >= d->zombie && (groups >= 2 || (network >= d->zombie &&
 			detect_is_fast(d, r, now))))
 		level = LEVEL_ZOMBIE;
@@ -301,7 +310,7 @@ detect_decay(const struct detect *d, const struct line_record *r,
 
 	if (d->decay == 0)
 		return level;
-	if (bad == 0 || (int16_t)(bad - set) < 0)
+	if (bad == 0 || (int16_t)(bad - set) < 0 || is_accepted(r))
 		bad = set;
 	steps = (uint16_t)(hour_of(now) - bad) / (d->decay + 1u);
 	return steps >= level ? LEVEL_CLEAN : (enum level)(level - steps);
@@ -348,8 +357,9 @@ detect_event(const struct detect *d, struct table *t, struct line_record *r,
 		return LEVEL_CLEAN;
 	begin_again(d, r, now);
 	before = detect_level(d, r, now);
-	if (is_reply && mark != MARK_GOOD && !is_heeded(t, r, dst, now)) {
-		table_count(&r->bad[kind]);
+	if (is_reply && !is_heeded(t, r, dst, mark != MARK_GOOD, now)) {
+		table_count(mark != MARK_GOOD ? &r->bad[kind] :
+			&r->good[kind]);
 		return LEVEL_CLEAN;
 	}
 	if (is_voice && is_reply && (mark == MARK_BAD ||
@@ -394,8 +404,10 @@ detect_helo(const struct detect *d, struct table *t, struct line_record *r,
 	uint32_t known = atomic_fetch_or_explicit(&r->helo, bit,
 		memory_order_relaxed);
 
-	/* a household has a few machines, each with its name */
-	if ((known & bit) == 0 && __builtin_popcount(known) >= OTHERS)
+	/* a household has a few machines, each with its name; a map that is
+	 * 3/4 full has seen too many to know any */
+	if (((known & bit) == 0 && __builtin_popcount(known) >= OTHERS) ||
+		__builtin_popcount(known) > 24)
 		is_bad = true;
 	return detect_event(d, t, r, EVIDENCE_HELO,
 		is_bad ? MARK_BAD : MARK_GOOD, dst, now, true);

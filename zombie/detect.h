@@ -18,18 +18,19 @@
  *     group that is suspect or, for first contact, the rate: sessions within
  *     four minutes at zombie.rate_attempts an hour, or destinations in this
  *     hour over zombie.rate_destinations.
- *  4. HELO makes suspect and can be a second voice, and does not lead further.
+ *  4. HELO alone stops at suspect; beside another suspect group it may lead.
  *  5. A first contact counts when three other destinations were seen in this
  *     hour or the last: who talks to one or two servers has no pattern to leave.
- *  6. A destination's network gives at most five bad replies an hour, and
- *     replies lift above suspect, or are a second voice, only when three
+ *  6. A destination's network gives at most five bad replies an hour (then its
+ *     good ones count no more either), and replies lift above suspect, or are a
+ *     second voice, only when three
  *     networks (of five groups they are hashed into) refused in this hour.
- *  7. A line most of whose latest outcomes (3/4 of about 50, at least five) were
+ *  7. A line most of whose latest outcomes (7/10 of about 50, at least five) were
  *     acceptances stays suspect; probable when its speech is suspect too.
  *  8. What is heard and not a voice (no completed handshake) has a score of its
  *     own, which ends at suspect and gives way to the line's first voice.
  *  9. After zombie.decay hours without a bad event scores begin at 0 again, and
- *     the level loses a step.
+ *     the level loses a step; that of a line of rule 7 loses one a day anyhow.
  *
  * 5, 6 (three networks), 7 (suspect, not probable) and the four minutes of 3 go
  * beyond DETECTION.md: without them a printer that dials its one server every
