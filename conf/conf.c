@@ -608,6 +608,62 @@ parse(struct load *l, config_t *cfg)
 	return 0;
 }
 
+/* The place to complain about an option of this group, or of the group. */
+static config_setting_t *
+child_or(config_setting_t *group, const char *name, config_setting_t *other)
+{
+	config_setting_t *s = child(group, name);
+
+	return s != NULL ? s : group != NULL ? group : other;
+}
+
+static void
+zombie_check(struct load *l, config_setting_t *root)
+{
+	static const char *const kind[CONF_ZOMBIE_KINDS] = { "first_contact",
+		"unknown_user", "refusal", "null_sender", "helo" };
+	const struct zombie_conf *z = &l->conf->zombie;
+	config_setting_t *group = child(root, "zombie");
+
+	if (l->errors != 0)	/* what was refused is 0 */
+		return;
+	if (z->suspect > z->probable || z->probable > z->zombie)
+		complain_at(l, child_or(group, "zombie", root), "zombie: "
+			"suspect %.1f, probable %.1f, zombie %.1f; expected "
+			"each at least as high as the one before",
+			z->suspect / 10.0, z->probable / 10.0,
+			z->zombie / 10.0);
+	for (unsigned i = 0; i < CONF_ZOMBIE_KINDS; i++)
+		if (z->kind[i].innocent >= z->kind[i].infected)
+			complain_at(l, child_or(child(group, kind[i]),
+				"innocent", root), "zombie.%s: innocent %u, "
+				"infected %u; expected innocent below infected",
+				kind[i], z->kind[i].innocent,
+				z->kind[i].infected);
+}
+
+int
+conf_zombie(struct zombie_conf *z_r, const char *const *set, size_t n, FILE *err)
+{
+	struct load l = { .err = err, .path = "--set" };
+	struct conf *conf = calloc(1, sizeof(*conf));
+	config_t cfg;
+
+	if (conf == NULL)
+		return -1;
+	l.conf = conf;
+	config_init(&cfg);
+	option_read_group(&l, "zombie", NULL, conf);
+	for (size_t i = 0; i < n && l.errors == 0; i++)
+		option_set(&l, "zombie", set[i], conf);
+	if (l.errors == 0)
+		zombie_check(&l, config_root_setting(&cfg));
+	*z_r = conf->zombie;
+	config_destroy(&cfg);
+	free(conf);
+	return l.errors == 0 ? 0 : -1;
+}
+
 static void
 check(struct load *l, config_t *cfg)
 {
@@ -617,6 +673,7 @@ check(struct load *l, config_t *cfg)
 	option_read_group(l, "", root, l->conf);
 	gateway_check(l, child(root, "gateway"));
 	nfq_check(l, child(root, "nfq"));
+	zombie_check(l, root);
 	servers_check(l, child(root, "servers"));
 	if (child(child(root, "smtp"), "block") != NULL)
 		block_text_check(l, &l->conf->block,

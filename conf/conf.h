@@ -127,6 +127,20 @@ struct allow_entry {
 	unsigned line;		/* in the file */
 };
 
+/* Kinds of evidence with a test of their own, in the order of zombie/table.h. */
+#define CONF_ZOMBIE_KINDS 5
+
+/* Zombie detection; zombie/detect.h has the rules. */
+struct zombie_conf {
+	struct {
+		int mode;		/* enum kind_mode */
+		unsigned innocent, infected;	/* % of bad events */
+	} kind[CONF_ZOMBIE_KINDS];
+	unsigned suspect, probable, zombie;	/* thresholds, 1/10 */
+	unsigned rate_destinations, rate_attempts;	/* an hour */
+	unsigned decay;			/* hours; 0: never */
+};
+
 struct conf {
 	char *path;
 
@@ -182,6 +196,8 @@ struct conf {
 	enum return_path return_path;
 	bool nfq_submission;	/* SYNs to 465 and 587 are counted too */
 
+	struct zombie_conf zombie;
+
 	bool pop3_wrap;		/* pop3.wrap = "listed" */
 	unsigned max_per_line;	/* smtp.max_per_line: sessions at once */
 
@@ -216,6 +232,11 @@ struct conf *conf_load(const char *path, FILE *err);
  * reading what it names. NULL: not in it. The caller frees. */
 char *conf_socket(const char *path);
 void conf_free(struct conf **conf);
+
+/* The group zombie with its defaults and n words NAME=VALUE, for tools that
+ * try a change. 0, or -1 with messages as above. */
+int conf_zombie(struct zombie_conf *z_r, const char *const *set, size_t n,
+	FILE *err);
 
 /*
  * What a line gets on port 25 now (Unix time, for entries that expire): the

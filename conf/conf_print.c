@@ -44,6 +44,8 @@ json_of(const config_setting_t *s)
 	case CONFIG_TYPE_INT:
 	case CONFIG_TYPE_INT64:
 		return json_integer(config_setting_get_int64(s));
+	case CONFIG_TYPE_FLOAT:
+		return json_real(config_setting_get_float(s));
 	case CONFIG_TYPE_BOOL:
 		return json_boolean(config_setting_get_bool(s));
 	case CONFIG_TYPE_STRING:
@@ -127,7 +129,8 @@ conf_print_json(const struct conf *conf, FILE *out)
 			"classes", json_classes(conf),
 			"explanation", json_explained(conf));
 	if (whole != NULL)
-		rc = json_dumpf(whole, out, JSON_INDENT(2));
+		rc = json_dumpf(whole, out, JSON_INDENT(2) |
+			JSON_REAL_PRECISION(6));
 	if (rc == 0)
 		fputc('\n', out);
 	json_decref(whole);

@@ -212,20 +212,48 @@ check_keys(struct load *l, const char *group, config_setting_t *setting)
 	}
 }
 
-static void
-read_default(struct load *l, const struct option *o, void *owner)
+static int
+read_text(struct load *l, const struct option *o, const char *value, void *owner)
 {
 	char text[1024];
 	config_t cfg;
+	int rc = -1;
 
 	config_init(&cfg);
-	snprintf(text, sizeof(text), "v = %s;", o->deflt);
+	snprintf(text, sizeof(text), "v = %s;", value);
 	if (config_read_string(&cfg, text) == CONFIG_TRUE)
-		value_read(l, o, config_lookup(&cfg, "v"), owner);
+		rc = value_read(l, o, config_lookup(&cfg, "v"), owner);
 	else
-		complain(l, o->path, 0, "default %s: %s", o->deflt,
+		complain(l, o->path, 0, "value %s: %s", value,
 			config_error_text(&cfg));
 	config_destroy(&cfg);
+	return rc;
+}
+
+void
+option_set(struct load *l, const char *group, const char *word, void *owner)
+{
+	const char *equals = strchr(word, '=');
+	const struct option *o;
+	char path[128], value[128];
+
+	snprintf(path, sizeof(path), "%s.%.*s", group,
+		equals != NULL ? (int)(equals - word) : 0, word);
+	o = option_at(path);
+	if (o == NULL || o->type == GROUP || o->type == LATER) {
+		complain(l, word, 0, "no option of the group %s; expected "
+			"NAME=VALUE, see sallyport check --defaults", group);
+		return;
+	}
+	snprintf(value, sizeof(value), o->type == WORD ? "\"%s\"" : "%s",
+		equals + 1);
+	(void)read_text(l, o, value, owner);
+}
+
+static void
+read_default(struct load *l, const struct option *o, void *owner)
+{
+	(void)read_text(l, o, o->deflt, owner);
 }
 
 static void

@@ -22,6 +22,7 @@ enum option_type {
 	LATER,		/* known from the documentation, not in this version */
 	BOOL,
 	UINT,		/* unsigned */
+	TENTHS,		/* unsigned, ten times what is written: 9.2 */
 	PORT,		/* uint16_t */
 	WORD,		/* int: index into words */
 	FLAG,		/* bool: the second word */
@@ -108,6 +109,9 @@ const char *option_expects(const struct option *o, char *out, size_t cap);
  */
 void option_read_group(struct load *l, const char *group,
 	config_setting_t *setting, void *owner);
+/* One option from a word "NAME=VALUE" of a command, NAME inside the group. */
+void option_set(struct load *l, const char *group, const char *word,
+	void *owner);
 /* Add a group's options with owner's values. -1 without memory. */
 int option_write_group(const char *group, const void *owner,
 	config_setting_t *setting);

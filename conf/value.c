@@ -107,6 +107,9 @@ option_expects(const struct option *o, char *out, size_t cap)
 	if (o->type == UINT || o->type == PORT)
 		snprintf(out, cap, "a whole number from %ld to %ld", o->min,
 			o->max);
+	else if (o->type == TENTHS)
+		snprintf(out, cap, "a number from %ld to %ld, like 9.2",
+			o->min / 10, o->max / 10);
 	else if (o->type == NAME)
 		snprintf(out, cap, "1 to %ld letters, digits, - and _", o->max);
 	else if (o->type == ENDPOINT)
@@ -144,6 +147,21 @@ read_number(struct load *l, const struct option *o, config_setting_t *s,
 		*(uint16_t *)member(o, owner) = (uint16_t)n;
 	else
 		*(unsigned *)member(o, owner) = (unsigned)n;
+	return 0;
+}
+
+static int
+read_tenths(struct load *l, const struct option *o, config_setting_t *s,
+	void *owner)
+{
+	double x = config_setting_type(s) == CONFIG_TYPE_FLOAT ?
+		config_setting_get_float(s) : (double)config_setting_get_int64(s);
+
+	if (!config_setting_is_number(s))
+		return refuse(l, o, s, NULL);
+	if (!(x * 10 > (double)o->min - 0.5 && x * 10 < (double)o->max + 0.5))
+		return refuse(l, o, s, "out of range");
+	*(unsigned *)member(o, owner) = (unsigned)(x * 10 + 0.5);
 	return 0;
 }
 
@@ -487,6 +505,8 @@ value_read(struct load *l, const struct option *o, config_setting_t *s,
 	case UINT:
 	case PORT:
 		return read_number(l, o, s, owner);
+	case TENTHS:
+		return read_tenths(l, o, s, owner);
 	case WORD:
 	case FLAG:
 	case TLS_VERSION:
@@ -666,6 +686,11 @@ value_write(const struct option *o, const void *owner, config_setting_t *group)
 	case UINT:
 		return put_number(o, group,
 			*(const unsigned *)member_of(o, owner));
+	case TENTHS:
+		s = config_setting_add(group, option_leaf(o),
+			CONFIG_TYPE_FLOAT);
+		return s != NULL && config_setting_set_float(s,
+			*(const unsigned *)member_of(o, owner) / 10.0) ? 0 : -1;
 	case PORT:
 		return put_number(o, group,
 			*(const uint16_t *)member_of(o, owner));

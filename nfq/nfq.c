@@ -35,6 +35,7 @@
 #include "nfq/packet.h"
 #include "proxyd/msg.h"
 #include "proxyd/sandbox.h"
+#include "zombie/detect.h"
 #include "zombie/table.h"
 
 #define BUSY_RATE 20000		/* packets a second; DESIGN.md section 9 */
@@ -48,6 +49,7 @@
 struct nfq {
 	const struct nfq_start *start;
 	struct judge judge;
+	struct detect detect;
 	struct queue *queue;
 	int queue_fd;
 	struct nlif_handle *interfaces;	/* NULL: indexes are not named */
@@ -295,6 +297,8 @@ nfq_main(const struct nfq_start *s)
 	n.status = 1;
 	n.judge.conf = s->conf;
 	n.judge.table = s->table;
+	detect_load(&n.detect, &s->conf->zombie);
+	n.judge.detect = &n.detect;
 	n.judge.return_path = s->return_path;
 	n.judge.dests = place != NULL ? s->dests : NULL;
 	n.judge.place = place;

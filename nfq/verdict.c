@@ -28,6 +28,7 @@
 #include "conf/conf.h"
 #include "conf/lpm.h"
 #include "nfq/dests.h"
+#include "zombie/detect.h"
 
 enum { PORT_SMTP = 25, PORT_SUBMISSIONS = 465, PORT_SUBMISSION = 587 };
 
@@ -127,7 +128,11 @@ static bool
 watch(const struct judge *j, const struct packet *p, const struct look *l,
 	struct line_record *r, uint32_t tuple)
 {
-	int found = table_contact(j->table, r, j->now, &p->dst, tuple, false);
+	enum level lifted;	/* what is only heard is shown, not reported */
+	int found = j->detect == NULL ?
+		table_contact(j->table, r, j->now, &p->dst, tuple, false) :
+		detect_contact(j->detect, j->table, r, j->now, &p->dst, tuple,
+			false, &lifted);
 
 	if (p->syn != 0)
 		atomic_store_explicit(&r->syn, p->syn, memory_order_relaxed);

@@ -23,10 +23,12 @@ enum verdict {
 };
 
 struct dests;
+struct detect;
 
 struct judge {
 	const struct conf *conf;
 	struct table *table;
+	const struct detect *detect;	/* NULL: count, score nothing */
 	enum return_path return_path;
 	struct dests *dests;	/* destinations of watched classes; or NULL */
 	const int *place;	/* ... of each class in it, -1: none */

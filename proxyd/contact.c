@@ -22,8 +22,8 @@
 /* IPv6 and TCP headers with all options, and some extension headers. */
 #define SYN_OCTETS 256
 
-void
-contact_note(struct table *t, const struct conf *conf, int class_index,
+enum level
+contact_note(struct table *t, const struct detect *d, const struct conf *conf, int class_index,
 	int fd, const struct addr *src, const struct addr *origin,
 	bool is_counted)
 {
@@ -35,18 +35,21 @@ contact_note(struct table *t, const struct conf *conf, int class_index,
 	struct line_key key;
 	struct packet syn;
 	uint32_t tuple = 0;
+	enum level lifted;
 
 	if (t == NULL || class == NULL)
-		return;
+		return LEVEL_CLEAN;
 	line_key_of(src, class->line_len6, class->port_block, &key);
 	r = table_enter(t, &key, table_now(t));
 	if (r == NULL)
-		return;
+		return LEVEL_CLEAN;
 	if (getsockopt(fd, SOL_TCP, TCP_SAVED_SYN, octets, &len) == 0 &&
 	    packet_parse(octets, len, &syn) == PACKET_OK && syn.syn != 0) {
 		atomic_store_explicit(&r->syn, syn.syn, memory_order_relaxed);
 		if (!is_counted)
 			tuple = verdict_tuple(t, &syn);
 	}
-	(void)table_contact(t, r, table_now(t), origin, tuple, true);
+	(void)detect_contact(d, t, r, table_now(t), origin, tuple, true,
+		&lifted);
+	return lifted;
 }

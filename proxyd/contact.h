@@ -5,16 +5,17 @@
 #define SALLYPORT_CONTACT_H
 
 #include "lib/addr.h"
+#include "zombie/detect.h"
 
 struct conf;
-struct table;
 
 /*
  * Count the connection fd of a line (class_index, -1: none) from src to origin:
  * a completed handshake, so it is a voice. is_counted: nfq sees first packets
- * and has counted the attempt.
+ * and has counted the attempt. Returns the level that
+ * this has lifted the line's record to, or LEVEL_CLEAN (zombie/detect.h).
  */
-void contact_note(struct table *t, const struct conf *conf, int class_index,
+enum level contact_note(struct table *t, const struct detect *d, const struct conf *conf, int class_index,
 	int fd, const struct addr *src, const struct addr *origin,
 	bool is_counted);
 

@@ -493,6 +493,7 @@ prepare(struct process *p)
 	p->conf = *p->start->conf;
 	p->conf.ledger = NULL;
 	r->conf = &p->conf;
+	detect_load(&r->detect, &r->conf->zombie);
 	r->adaptive = p->start->adaptive;
 	r->table = p->start->table;
 	r->slot = p->start->slot;

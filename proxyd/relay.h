@@ -13,6 +13,7 @@
 #include "proxyd/event.h"
 #include "proxyd/msg.h"
 #include "proxyd/proto.h"
+#include "zombie/detect.h"
 
 struct adaptive;
 struct conf;
@@ -35,6 +36,7 @@ struct relay {
 	struct adaptive *adaptive;
 	struct lines *lines;
 	struct table *table;	/* of lines; NULL: none is kept */
+	struct detect detect;
 	struct scratch *scratch;
 	uint8_t *sink[2];
 	struct session_list sessions;

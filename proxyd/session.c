@@ -530,7 +530,8 @@ session_open(struct relay *r, int fd, const struct addr *src,
 	r->counters.sessions_now++;
 	r->counters.sessions_total++;
 	if (origin->port == 25)
-		contact_note(r->table, r->conf, d.class_index, fd, src, origin,
+		(void)contact_note(r->table, &r->detect, r->conf,
+			d.class_index, fd, src, origin,
 			r->conf->nfq_queue != 0);
 	choose_machine(s, &d);
 	if (chan_watch(&s->side[CLIENT], fd, r->base, session_on_event,

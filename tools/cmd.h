@@ -40,6 +40,9 @@ int cmd_probe(int argc, char **argv, const char *config, bool json);
 int cmd_lease_bind(int argc, char **argv, const char *config, bool json);
 int cmd_lease_release(int argc, char **argv, const char *config, bool json);
 
+/* cmd_simulate.c */
+int cmd_simulate(int argc, char **argv, const char *config, bool json);
+
 /* cmd_allow.c */
 int cmd_allow_add(int argc, char **argv, const char *config, bool json);
 int cmd_allow_del(int argc, char **argv, const char *config, bool json);

@@ -22,7 +22,7 @@ _sallyport() {
 		esac
 	done
 	case $words in
-	'') words='check rules allow lease bypass plan probe status reload healthy -c --json --help --version' ;;
+	'') words='check rules allow lease bypass plan probe simulate status reload healthy -c --json --help --version' ;;
 	' rules') words='show apply verify remove --json --help' ;;
 	' bypass') words='all list end --for --line --destination --json --help' ;;
 	' bypass end') words='all --line --destination --json --help' ;;
@@ -45,6 +45,7 @@ _sallyport() {
 		words='--file --json --help'
 		;;
 	' plan'*) words='--probe --json --help' ;;
+	' simulate'*) words='--set --seeds --lines --days -j --json --help' ;;
 	' check') words='--defaults --json --help' ;;
 	*) words='--json --help' ;;
 	esac

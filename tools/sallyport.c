@@ -118,6 +118,14 @@ static const struct command commands[] = {
 		"greeting, TLS,\na goodbye; no login, no mail. Exit status 0: "
 		"each can be used for\nsubmission under a name that is "
 		"configured or said here.\n" },
+	{ "simulate", "[--set NAME=VALUE]... [--seeds N] [--lines N] [--days N] "
+		"[-j N]", cmd_simulate,
+		"what zombie detection does to invented bots and people",
+		"Runs the daemon's detector on invented lines and prints how "
+		"many bots it\nnames and how fast, how many innocent lines it "
+		"hits, and the same for three\ncommon rules. NAME is an option "
+		"of the zombie group: --set zombie=12. Exit\nstatus 1: a line "
+		"of what must hold is missed.\n" },
 	{ "status", "", cmd_status, "what the running daemon is doing",
 		"Asks the daemon on its control socket. Exit status 3 when it "
 		"does not\nanswer.\n" },

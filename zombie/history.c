@@ -15,6 +15,7 @@
 
 #include <string.h>
 
+#include "zombie/detect.h"
 #include "zombie/region.h"
 
 #define WORDS (MAP_BITS / 64)
@@ -65,6 +66,10 @@ take_counts(struct line_record *r, struct line_history *h)
 	h->helo = TAKE(r->helo);
 	h->domains = TAKE(r->domains);
 	h->syn = TAKE(r->syn);
+	h->outcomes = TAKE(r->outcomes);
+	h->hits = TAKE(r->hits);
+	h->pace = TAKE(r->pace);
+	h->bad_hour = TAKE(r->bad_hour);
 	(void)TAKE(r->recent[0]);
 	(void)TAKE(r->recent[1]);
 	for (unsigned i = 0; i < EVIDENCE_COUNT; i++) {
@@ -152,18 +157,25 @@ raise16(_Atomic int16_t *to, int16_t n)
 		;
 }
 
+/* Words that cannot be added up: the line's own, if it has one. */
+static void
+fill16(_Atomic uint16_t *to, uint16_t n)
+{
+	uint16_t none = 0;
+
+	(void)atomic_compare_exchange_strong(to, &none, n);
+}
+
 static void
 give_counts(struct line_record *r, const struct line_history *h)
 {
-	uint16_t no_dialect = 0;
-
 	add32(&r->attempts, h->attempts);
 	add32(&r->sessions, h->sessions);
 	add16(&r->retransmissions, h->retransmissions);
 	add16(&r->submission, h->submission);
 	add16(&r->back, h->back);
-	(void)atomic_compare_exchange_strong(&r->dialect, &no_dialect,
-		h->dialect);
+	fill16(&r->dialect, h->dialect);
+	fill16(&r->outcomes, h->outcomes);
 	for (unsigned i = 0; i < EVIDENCE_COUNT; i++) {
 		add16(&r->good[i], h->good[i]);
 		add16(&r->bad[i], h->bad[i]);
@@ -189,6 +201,27 @@ give_bits(struct line_record *r, unsigned windows_ago,
 			atomic_fetch_or_explicit(
 				&r->map[(window & 1) ^ (m + windows_ago)][i],
 				h->map[m][i], memory_order_relaxed);
+}
+
+/* The hour of the latest bad event, and the bad replies counted in it. */
+static void
+give_hour(struct line_record *r, bool same_table, uint32_t now,
+	const struct line_history *h)
+{
+	uint16_t hour = same_table ? h->bad_hour : detect_hour(now);
+	uint16_t old = atomic_load_explicit(&r->bad_hour,
+		memory_order_relaxed);
+
+	if (h->bad_hour == 0)
+		return;
+	if (same_table && old == 0) {
+		fill16(&r->hits, h->hits);
+		fill16(&r->pace, h->pace);
+	}
+	while ((old == 0 || (int16_t)(uint16_t)(hour - old) > 0) &&
+		!atomic_compare_exchange_weak_explicit(&r->bad_hour, &old,
+			hour, memory_order_relaxed, memory_order_relaxed))
+		;
 }
 
 static uint32_t
@@ -229,6 +262,7 @@ history_give(struct table *t, const struct line_key *k, uint32_t customer,
 		give_bits(r, now / MAP_WINDOW - (now - age) / MAP_WINDOW, h);
 	add32(&r->rate, record_decayed(h->rate, age));
 	give_counts(r, h);
+	give_hour(r, h->table == t->head->id, now, h);
 	if (of_first < now && now - of_first < atomic_load(&r->first))
 		atomic_store_explicit(&r->first, now - of_first,
 			memory_order_relaxed);

@@ -25,10 +25,12 @@ struct line_history {
 	uint32_t rate;		/* as in the record, valid at time last */
 	uint32_t level;
 	uint64_t map[2][MAP_BITS / 64];	/* of the window of `last'; the one before */
-	uint64_t helo, domains, syn;
+	uint64_t syn;
+	uint32_t helo, domains;
 	uint16_t good[EVIDENCE_COUNT], bad[EVIDENCE_COUNT];
 	int16_t score[EVIDENCE_COUNT];
 	uint16_t retransmissions, submission, back, dialect;
+	uint16_t outcomes, hits, pace, bad_hour;
 	uint16_t version;	/* HISTORY_VERSION */
 };
 #define HISTORY_VERSION 1
@@ -51,8 +53,10 @@ void history_take(struct table *t, const struct line_key *k, uint32_t customer,
 /*
  * Control only. Add a history to a line's record, made if there is none: counts
  * add up, maps of the same window are joined, scores and levels become the
- * greater one. Bits of another table (before a restart) are left out. 0, or -1:
- * the table has no room for the line.
+ * greater one. What was only heard of the line stays behind (scores below 0).
+ * Bits of another table (before a restart) are left out, and its hour of the
+ * latest bad event becomes this one. 0, or -1: the table has no room for the
+ * line.
  */
 int history_give(struct table *t, const struct line_key *k, uint32_t customer,
 	const struct line_history *h);

@@ -186,9 +186,8 @@ record_advance(struct line_record *r, uint32_t now)
 	(void)window_turn(r, now);
 }
 
-/* The network of a destination, as the place of its bit. */
-static unsigned
-map_bit(const struct table *t, const struct addr *dst)
+unsigned
+table_network(const struct table *t, const struct addr *dst)
 {
 	uint8_t net[7] = { 0 };
 	struct addr a;
@@ -243,7 +242,27 @@ table_contact(struct table *t, struct line_record *r, uint32_t now,
 			count32(&r->attempts);
 		touch(r, now, tuple != 0 ? RATE_ONE : 0);
 	}
-	return contact(r, now, map_bit(t, dst), is_voice);
+	return contact(r, now, table_network(t, dst), is_voice);
+}
+
+unsigned
+table_ones(const struct line_record *r)
+{
+	unsigned window = atomic_load_explicit(&r->window, memory_order_relaxed);
+
+	return map_ones(r->map[window & 1]);
+}
+
+unsigned
+table_spread(const struct line_record *r)
+{
+	_Atomic uint64_t both[MAP_WORDS];
+
+	for (unsigned i = 0; i < MAP_WORDS; i++)
+		atomic_init(&both[i], atomic_load_explicit(&r->map[0][i],
+			memory_order_relaxed) | atomic_load_explicit(
+			&r->map[1][i], memory_order_relaxed));
+	return map_ones(both);
 }
 
 uint32_t
@@ -260,8 +279,7 @@ table_heard(const struct line_record *r)
 double
 table_destinations(const struct line_record *r)
 {
-	unsigned window = atomic_load_explicit(&r->window, memory_order_relaxed);
-	unsigned empty = MAP_BITS - map_ones(r->map[window & 1]);
+	unsigned empty = MAP_BITS - table_ones(r);
 
 	return MAP_BITS * log((double)MAP_BITS / (empty > 0 ? empty : 1));
 }

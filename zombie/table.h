@@ -59,10 +59,15 @@ struct line_record {
 	_Atomic uint16_t retransmissions;
 	_Atomic uint64_t map[2][MAP_BITS / 64];	/* windows with even and odd numbers */
 	_Atomic uint16_t good[EVIDENCE_COUNT], bad[EVIDENCE_COUNT];
-	_Atomic int16_t score[EVIDENCE_COUNT];	/* CUSUM, 1/256 */
+	_Atomic int16_t score[EVIDENCE_COUNT];	/* CUSUM, 1/256; below 0: of what
+						 * was only heard; see detect.h */
 	_Atomic uint16_t dialect;
 	_Atomic uint64_t syn;			/* fingerprint, see syn.h; latest */
-	_Atomic uint64_t helo, domains;		/* 64-bit maps */
+	_Atomic uint32_t helo, domains;		/* maps of HELO names, of domains */
+	_Atomic uint16_t outcomes;		/* of late: accepted, others << 8 */
+	_Atomic uint16_t hits;			/* bad replies, 5 cells of 3 bits */
+	_Atomic uint16_t pace;			/* sessions in these four minutes */
+	_Atomic uint16_t bad_hour;		/* of the latest bad event; 0: none */
 	_Atomic uint32_t first;			/* earliest */
 	_Atomic uint32_t sessions;		/* completed handshakes */
 	_Atomic uint32_t customer;		/* lease: hash of the customer id */
@@ -208,6 +213,12 @@ int table_attempt(struct line_record *r, uint32_t now, uint32_t tuple);
  */
 int table_contact(struct table *t, struct line_record *r, uint32_t now,
 	const struct addr *dst, uint32_t tuple, bool is_voice);
+
+/* Where a destination's network (/24, /48; NAT64 decoded) stands in a map. */
+unsigned table_network(const struct table *t, const struct addr *dst);
+/* Bits set in the map of the line's latest window; in both maps together. */
+unsigned table_ones(const struct line_record *r);
+unsigned table_spread(const struct line_record *r);
 
 /* Attempts nobody vouches for: those without a completed handshake. */
 uint32_t table_heard(const struct line_record *r);

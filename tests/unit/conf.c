@@ -162,7 +162,7 @@ static const struct refusal {
 	{ "unknown group", CLASS "jabberwock = { };\n",
 	  "F/s.conf:2: unknown option jabberwock; expected one of gateway, "
 	  "subscribers, allow, pass_destinations, tls, servers, smtp, nfq, "
-	  "pop3, log, ledger, control\n" },
+	  "pop3, zombie, log, ledger, control\n" },
 	{ "unknown key in a class", WITH("port25 = \"watch\"; xyzzy = 1;"),
 	  "F/s.conf:1: unknown option subscribers.xyzzy; expected one of class, "
 	  "prefixes, prefixes_file, port25, enforce, "
@@ -624,7 +624,20 @@ not_yet(void **state)
 		  NOT_YET("pop3.wrap", "opportunistic",
 			"\"off\", \"listed\"") },
 		{ "imap = { wrap = \"listed\"; };", LATER("imap") },
-		{ "zombie = { action = \"log\"; };", LATER("zombie") },
+		{ "zombie = { action = \"tarpit\"; };",
+		  NOT_YET("zombie.action", "tarpit", "\"log\"") },
+		{ "zombie = { suspect = 9.5; };",
+		  ":2: zombie: suspect 9.5, probable 9.2, zombie 11.5; "
+		  "expected each at least as high as the one before\n" },
+		{ "zombie = { zombie = \"high\"; };",
+		  ":2: zombie.zombie = \"high\"; expected a number from 1 "
+		  "to 60, like 9.2\n" },
+		{ "zombie = { zombie = 60.1; };",
+		  ":2: zombie.zombie = 60.1: out of range; expected a number "
+		  "from 1 to 60, like 9.2\n" },
+		{ "zombie = { helo = { innocent = 80; }; };",
+		  ":2: zombie.helo: innocent 80, infected 80; expected "
+		  "innocent below infected\n" },
 		{ "accounts = ( );", LATER("accounts") },
 		{ "publish = ( );", LATER("publish") },
 		{ "log = { format = \"json\"; };",

@@ -67,6 +67,9 @@ follows_the_customer(void **state)
 	atomic_store(&r->score[EVIDENCE_CONTACT], 1800);
 	atomic_store(&r->bad[EVIDENCE_CONTACT], 40);
 	atomic_store(&r->helo, 0x5a);
+	atomic_store(&r->outcomes, 0x0305);
+	atomic_store(&r->hits, 2);
+	atomic_store(&r->bad_hour, 1);
 	assert_int_equal(table_set_level(t, r, &a, 2), 0);
 	rate = table_rate(r, table_now(t));
 	history_take(t, &a, 0, &h);
@@ -86,6 +89,9 @@ follows_the_customer(void **state)
 	assert_int_equal(atomic_load(&r->score[EVIDENCE_CONTACT]), 1800);
 	assert_int_equal(atomic_load(&r->bad[EVIDENCE_CONTACT]), 40);
 	assert_int_equal(atomic_load(&r->helo), 0x5a);
+	assert_int_equal(atomic_load(&r->outcomes), 0x0305);
+	assert_int_equal(atomic_load(&r->hits), 2);
+	assert_int_equal(atomic_load(&r->bad_hour), 1);
 	assert_int_equal(atomic_load(&r->customer), anna);
 	assert_int_equal(table_level(t, r), 2);
 	assert_true(table_rate(r, table_now(t)) > rate * .99);
@@ -150,6 +156,8 @@ another_table(void **state)
 	assert_true(table_destinations(r) == 0);
 	assert_true(atomic_load(&r->rate) < h.rate / 3);
 	assert_int_equal(atomic_load(&r->helo), 0);
+	assert_int_equal(atomic_load(&r->outcomes), 0);
+	assert_int_equal(atomic_load(&r->hits), 0);
 	h.version++;
 	assert_false(history_valid(&h));
 	table_free(&t);
