@@ -77,6 +77,9 @@ dial_begin(struct session *s)
 	switch (upstream_dial(s->relay->upstream, &to, &from, &s->waiter, &fd)) {
 	case DIAL_STARTED:
 		session_phase(s, PHASE_CONNECT);
+		if (s->machine.ops->offered != NULL)
+			(void)offers_ask(s->relay->offers, &s->origin, &from,
+				NULL);
 		if (chan_watch(c, fd, s->relay->base, session_on_event,
 			s) == -1)
 			session_fail(s, REASON_NO_MEMORY, "");
@@ -165,6 +168,41 @@ dial_socket(struct upstream_waiter *w)
 		offsetof(struct session, waiter));
 
 	dial_begin(s);
+	session_leave(s);
+}
+
+static void
+offered(struct session *s, enum offer answer)
+{
+	struct sink out[2];
+	enum act act;
+
+	s->machine.offer = answer;
+	session_open_sinks(s, out);
+	act = s->machine.ops->offered(&s->machine, out);
+	session_flush_sinks(s, out);
+	session_act(s, act);
+}
+
+void
+dial_ask(struct session *s)
+{
+	struct addr line = s->src;
+	enum offer answer;
+
+	line.port = 0;
+	answer = offers_ask(s->relay->offers, &s->origin, &line, &s->asked);
+	if (answer != OFFER_UNKNOWN)
+		offered(s, answer);
+}
+
+void
+dial_offered(struct offer_waiter *w, enum offer answer)
+{
+	struct session *s = (struct session *)((char *)w -
+		offsetof(struct session, asked));
+
+	offered(s, answer);
 	session_leave(s);
 }
 

@@ -14,6 +14,7 @@
 #include <sys/queue.h>
 
 #include "proxyd/chan.h"
+#include "proxyd/offer.h"
 #include "proxyd/policy.h"
 #include "proxyd/proto.h"
 #include "proxyd/relay.h"
@@ -36,6 +37,7 @@ struct session {
 	struct machine machine;
 	struct context context;
 	struct upstream_waiter waiter;
+	struct offer_waiter asked;
 	struct event timer;
 	enum phase phase;
 	enum reason reason;
@@ -97,6 +99,9 @@ void dial_continue(struct session *s);
 void dial_socket(struct upstream_waiter *w);
 /* TLS on the connection that there is. */
 void dial_tls(struct session *s);
+/* Ask what the client's own port offers; machine.offered() is told. */
+void dial_ask(struct session *s);
+void dial_offered(struct offer_waiter *w, enum offer answer);
 /* From here on opaque. */
 void dial_tunnel(struct session *s);
 
