@@ -1,8 +1,9 @@
 /*
  * frame.h - cut a byte stream into protocol units
  *
- * The only room that knows CR and LF, and which line is not yet a whole one. Nothing here keeps memory of its own;
- * the caller says what kind of unit comes next.
+ * The only room that knows CR and LF, and which line is not yet a whole one.
+ * Nothing here keeps memory of its own; the caller says what kind of unit comes
+ * next.
  */
 #ifndef SALLYPORT_FRAME_H
 #define SALLYPORT_FRAME_H

@@ -1,7 +1,8 @@
 /*
  * sasl.c - which SASL mechanisms survive two TLS legs
  *
- * A table and three ways to read it, and a rule without one. Names compare exactly, never by prefix:
+ * A table and three ways to read it, and a rule without one. Names compare
+ * exactly, never by prefix:
  * SCRAM-SHA-1 must not stand for SCRAM-SHA-1-PLUS. EXTERNAL is absent because
  * the client's certificate, if it had one, does not reach the server;
  * ANONYMOUS because nobody submits mail with it.
