@@ -112,6 +112,12 @@ check_tls(struct session *s)
 	if (result == -1) {
 		tls_failure(s->relay->tls, c->ssl, why, sizeof(why),
 			&certificate);
+		if (!certificate && tls_offer_failed(c->ssl)) {
+			s->no_alpn = true;
+			chan_close(c, true);
+			dial_begin(s);
+			return;
+		}
 		/* The alert that says so is worth sending. */
 		session_fail(s, certificate ? REASON_CERTIFICATE :
 			REASON_TLS_FAILED, why);
@@ -121,6 +127,8 @@ check_tls(struct session *s)
 		session_fail(s, REASON_CERTIFICATE, why);
 		return;
 	}
+	if (s->no_alpn)
+		tls_offer_never(c->ssl);
 	s->tls = (uint8_t)tls_version(c->ssl);
 	if (SSL_session_reused(c->ssl))
 		s->relay->counters.tls_resumed++;
@@ -145,6 +153,10 @@ dial_tls(struct session *s)
 		session_fail(s, REASON_NO_MEMORY, "");
 		return;
 	}
+	/* Behind STARTTLS the port has said what it speaks. */
+	if (s->machine.alpn != NULL && s->machine.dial.mode == TLS_IMPLICIT &&
+	    !s->no_alpn)
+		tls_offer(c->ssl, s->machine.alpn);
 	session_phase(s, PHASE_TLS);
 	check_tls(s);
 }

@@ -605,5 +605,6 @@ imap_init(struct machine *m, const struct context *context)
 	memset(m, 0, sizeof(*m));
 	m->ops = &imap_ops;
 	m->context = context;
+	m->alpn = "imap";
 	m->client_wait = IMAP_WAIT_COMMAND;
 }

@@ -509,5 +509,6 @@ pop3_init(struct machine *m, const struct context *context)
 	memset(m, 0, sizeof(*m));
 	m->ops = &pop3_ops;
 	m->context = context;
+	m->alpn = "pop3";
 	m->client_wait = POP3_WAIT_COMMAND;
 }

@@ -234,6 +234,7 @@ struct machine {
 	struct endpoint dial;	/* with ACT_DIAL; mode TLS_NONE or TLS_PLAIN: in
 				 * clear; port 0: the one that was dialled */
 	enum offer offer;
+	const char *alpn;	/* offered inside implicit TLS; NULL: nothing */
 	uint64_t counted;
 	unsigned client_wait, server_wait;	/* seconds, for what comes next */
 	bool dialling;		/* from ACT_DIAL until our answer: one limit */

@@ -44,6 +44,7 @@ struct session {
 	enum event_kind kind;
 	bool counted;		/* in relay->lines */
 	bool moved;		/* something happened that extends a limit */
+	bool no_alpn;		/* dialled once more, without ALPN */
 	bool unfinished;	/* there is more to move, in another turn */
 	uint8_t tls;		/* upstream: 0, 12, 13 */
 	int class_index, server;

@@ -9,11 +9,13 @@ that has just begun.
 import base64
 import imaplib
 import re
+import socket
 import ssl
 import zlib
 
 import pytest
 
+import ca
 import clients
 import daemon
 import net
@@ -260,9 +262,15 @@ PLAIN_PORT = {
 }
 
 
+# And addresses of the odd server's that no other test uses.
+FORGETFUL = daemon.quick().replace(
+    'imap = "tls:993"; }', 'imap = "tls:993"; addresses = ( '
+    f'"{net.address("dns", 4)}", "{net.address("dns", 6)}" ); }}')
+
+
 @pytest.fixture(scope="module")
 def forgetful(running):
-    running.restart(daemon.quick())
+    running.restart(FORGETFUL)
 
 
 def inside(port):
@@ -384,6 +392,37 @@ def test_server_that_fails_at_the_login(gate, name):
             assert answer.startswith("a NO [UNAVAILABLE]"), peer
     event = gate.wait_event(since, "wrap", stage="login")
     assert "secret-word" not in event.text
+
+
+HAS_OFFER = b"\x04imap"
+NO_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"    # its alert, fatal
+
+
+@pytest.mark.parametrize("how", ("alert", "reset"))
+def test_server_that_ends_the_handshake_over_alpn(forgetful, gate, how):
+    """Dialled once more without, and remembered."""
+    family = 4 if how == "alert" else 6
+    hellos = []
+
+    def script(server, conn):
+        hello = conn.recv(4096, socket.MSG_PEEK)
+        hellos.append(HAS_OFFER in hello)
+        if not hellos[-1]:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(ca.DIR / "odd.pem")
+            conn = context.wrap_socket(conn, server_side=True)
+            conn.sendall(IMAP_HELLO)
+            conn.recv(100)
+        elif how == "alert":
+            conn.recv(4096)
+            conn.sendall(NO_PROTOCOL)
+        else:
+            odd.reset(conn)
+    with odd.OddServer(993, script, tls=False, which=0):
+        for _ in range(3):
+            with Peer("legacy", net.address("dns", family), 143) as peer:
+                assert peer.line().startswith("* OK"), peer
+    assert hellos == [True, False, False, False]
 
 
 # ---- other ways to a server -----------------------------------------------
