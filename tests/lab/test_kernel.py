@@ -301,7 +301,7 @@ def machine(tmp_path_factory):
     raise_network()
     speakers = []
     for v in (0, 1):
-        for port in (25, 80, 110, 587):
+        for port in (25, 80, 110, 143, 587):
             speakers.append(Speaker("server", INTERNET, v, "::" if v else
                                     "0.0.0.0", port))
         speakers.append(Speaker("proxy", GATEWAY, v, "::1" if v else
