@@ -365,7 +365,7 @@ refuse_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_len,
 static bool
 try_offer(struct tls *t, struct addr to, bool offer, bool never, bool *again_r)
 {
-	static const struct server_conf named = { .name = (char[]){ NAME } };
+	const struct server_conf named = { .name = (char[]){ NAME } };
 	BIO *near, *far;
 	char why[160];
 	bool certificate, stands = false;
