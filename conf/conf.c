@@ -351,6 +351,19 @@ server_addresses(struct load *l, size_t i, config_setting_t *list)
 			}
 }
 
+/* Without TLS nothing is verified, so that a forged DNS answer would get the
+ * passwords: only addresses that the operator wrote down. */
+static void
+server_plain(struct load *l, const struct server_conf *v, config_setting_t *s,
+	const struct endpoint *e, const char *service)
+{
+	if (e->mode == TLS_PLAIN && v->naddresses == 0)
+		complain_at(l, child(s, service), "servers.%s = \"plain:%u\" "
+			"without addresses would trust what DNS says; expected "
+			"addresses = ( ... ) in this group, or tls", service,
+			e->port);
+}
+
 static void
 servers_check(struct load *l, config_setting_t *list)
 {
@@ -376,10 +389,13 @@ servers_check(struct load *l, config_setting_t *list)
 				"= 25 would be a tunnel for spam; expected the "
 				"submission port, 587");
 		if (child(s, "submission") == NULL && child(s, "pop3") == NULL
-			&& v->starttls == 0 && !v->own)
+			&& child(s, "imap") == NULL && v->starttls == 0 &&
+			!v->own)
 			complain_at(l, s, "server \"%s\" has no service; "
-				"expected submission, starttls, pop3 or own",
-				v->name != NULL ? v->name : "?");
+				"expected submission, starttls, pop3, imap or "
+				"own", v->name != NULL ? v->name : "?");
+		server_plain(l, v, s, &v->pop3, "pop3");
+		server_plain(l, v, s, &v->imap, "imap");
 		server_addresses(l, i, child(s, "addresses"));
 	}
 }
@@ -433,7 +449,8 @@ gateway_check(struct load *l, config_setting_t *gateway)
 	if (c->workers == 0)
 		c->workers = cores();
 	topology_check(l, gateway);
-	if (c->listen_port == 25 || c->listen_port == 110)
+	if (c->listen_port == 25 || c->listen_port == 110 ||
+		c->listen_port == 143)
 		complain_at(l, child(gateway, "listen_port"),
 			"gateway.listen_port = %u is a captured port; expected "
 			"a port of its own", c->listen_port);

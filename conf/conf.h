@@ -57,7 +57,8 @@ enum log_format { LOG_FORMAT_KV };
 enum tls_mode {
 	TLS_NONE,	/* this service is not configured for the server */
 	TLS_IMPLICIT,	/* "tls:PORT" */
-	TLS_STARTTLS	/* "starttls:PORT" */
+	TLS_STARTTLS,	/* "starttls:PORT" */
+	TLS_PLAIN	/* "plain:PORT": no TLS; literal addresses only */
 };
 
 struct endpoint {
@@ -109,7 +110,7 @@ struct class_conf {
 struct server_conf {
 	char *name;		/* verified against the certificate, sent as SNI */
 	struct endpoint submission;
-	struct endpoint pop3;
+	struct endpoint pop3, imap;
 	uint16_t starttls;	/* port whose STARTTLS is shown to clients; 0: none */
 	char **pins;		/* "sha256/BASE64" of public keys, one of which the
 				 * verified chain must hold; none: any */
@@ -199,6 +200,7 @@ struct conf {
 	struct zombie_conf zombie;
 
 	bool pop3_wrap;		/* pop3.wrap = "listed" */
+	bool imap_wrap;		/* imap.wrap = "listed" */
 	unsigned max_per_line;	/* smtp.max_per_line: sessions at once */
 
 	bool log_syslog;	/* log.target = "syslog", else "stderr" */

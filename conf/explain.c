@@ -236,22 +236,49 @@ explain_nfq(const struct conf *c, FILE *out)
 	fprintf(out, "%s\n", back[c->return_path]);
 }
 
-static void
-explain_pop3(const struct conf *c, FILE *out)
+static const struct endpoint *
+service_of(const struct server_conf *v, bool imap)
 {
+	return imap ? &v->imap : &v->pop3;
+}
+
+static void
+explain_endpoint(const struct server_conf *v, const struct endpoint *e,
+	FILE *out)
+{
+	static const char *const how[] = {
+		[TLS_NONE] = "",
+		[TLS_IMPLICIT] = "",
+		[TLS_STARTTLS] = " (STARTTLS)",
+		[TLS_PLAIN] = " (WITHOUT TLS, at its literal addresses)",
+	};
+
+	fprintf(out, " %s port %u%s", v->name, e->port, how[e->mode]);
+}
+
+static void
+explain_wrap(const struct conf *c, bool imap, FILE *out)
+{
+	const char *name = imap ? "IMAP" : "POP3";
 	size_t n = 0;
 
-	for (size_t i = 0; c->pop3_wrap && i < c->nservers; i++)
-		n += c->servers[i].pop3.mode != TLS_NONE;
-	if (n == 0) {
-		fputs("POP3 is not touched.\n", out);
+	for (size_t i = 0; i < c->nservers; i++)
+		n += service_of(&c->servers[i], imap)->mode != TLS_NONE;
+	if (n == 0 || !(imap ? c->imap_wrap : c->pop3_wrap)) {
+		fprintf(out, "%s is not touched.\n", name);
 		return;
 	}
-	fputs("Plain POP3 (port 110) is carried over verified TLS to", out);
-	for (size_t i = 0, k = 0; i < c->nservers; i++)
-		if (c->servers[i].pop3.mode != TLS_NONE)
-			fprintf(out, "%s %s port %u", k++ != 0 ? "," : "",
-				c->servers[i].name, c->servers[i].pop3.port);
+	fprintf(out, "Plain %s (port %s) is carried over verified TLS to",
+		name, imap ? "143" : "110");
+	for (size_t i = 0, k = 0; i < c->nservers; i++) {
+		const struct endpoint *e = service_of(&c->servers[i], imap);
+
+		if (e->mode == TLS_NONE)
+			continue;
+		if (k++ != 0)
+			fputc(',', out);
+		explain_endpoint(&c->servers[i], e, out);
+	}
 	fputs("; other servers are not touched.\n", out);
 }
 
@@ -328,7 +355,8 @@ conf_explain(const struct conf *conf, FILE *out)
 	fputs("Whoever is in no class is not touched.\n", out);
 	explain_allow(conf, out);
 	explain_destinations(conf, out);
-	explain_pop3(conf, out);
+	explain_wrap(conf, false, out);
+	explain_wrap(conf, true, out);
 	explain_nfq(conf, out);
 	explain_capture(conf, out);
 	warn_relay(conf, out);

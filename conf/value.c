@@ -113,8 +113,10 @@ option_expects(const struct option *o, char *out, size_t cap)
 	else if (o->type == NAME)
 		snprintf(out, cap, "1 to %ld letters, digits, - and _", o->max);
 	else if (o->type == ENDPOINT)
-		snprintf(out, cap, strstr(o->words, "!starttls") != NULL ?
-			"\"tls:PORT\"" : "\"tls:PORT\" or \"starttls:PORT\"");
+		snprintf(out, cap, "\"tls:PORT\"%s",
+			strstr(o->words, "plain") != NULL ?
+			", \"starttls:PORT\" or, with addresses, \"plain:PORT\"" :
+			" or \"starttls:PORT\"");
 	else if (o->type == WORD || o->type == FLAG || o->type == TLS_VERSION)
 		words_expected(o, out, cap);
 	else
@@ -370,24 +372,23 @@ read_endpoint(struct load *l, const struct option *o, config_setting_t *s,
 	const char *text = config_setting_get_string(s);
 	const char *colon = text != NULL ? strchr(text, ':') : NULL;
 	unsigned long port;
-	enum tls_mode mode;
+	char word[32];
+	bool later;
 
 	if (colon == NULL || whole_number(colon + 1, strlen(colon + 1), 10,
 			65535, &port) < 0 || port == 0)
 		return refuse(l, o, s, NULL);
-	if (colon - text == 3 && strncmp(text, "tls", 3) == 0)
-		mode = TLS_IMPLICIT;
-	else if (colon - text == 8 && strncmp(text, "starttls", 8) == 0)
-		mode = TLS_STARTTLS;
-	else
-		return refuse(l, o, s, NULL);
-	if (mode == TLS_STARTTLS && strstr(o->words, "!starttls") != NULL)
-		return refuse(l, o, s, "not available in this version");
 	if (port == 25)
-		return refuse(l, o, s, "port 25 is not a submission port");
-	e->mode = mode;
-	e->port = (uint16_t)port;
-	return 0;
+		return refuse(l, o, s, "port 25 is no such service's port");
+	/* the words are in the order of enum tls_mode, behind TLS_NONE */
+	for (unsigned i = 0; word_at(o->words, i, word, &later) != NULL; i++)
+		if (strlen(word) == (size_t)(colon - text) &&
+			strncmp(text, word, strlen(word)) == 0) {
+			e->mode = (enum tls_mode)(i + 1);
+			e->port = (uint16_t)port;
+			return 0;
+		}
+	return refuse(l, o, s, NULL);
 }
 
 /* ---- lists ---- */
@@ -635,12 +636,13 @@ static int
 put_endpoint(const struct option *o, const void *owner, config_setting_t *group)
 {
 	const struct endpoint *e = member_of(o, owner);
-	char text[32];
+	char text[64], word[32];
+	bool later;
 
 	if (e->mode == TLS_NONE)
 		return 0;
 	snprintf(text, sizeof(text), "%s:%u",
-		e->mode == TLS_IMPLICIT ? "tls" : "starttls", e->port);
+		word_at(o->words, e->mode - 1u, word, &later), e->port);
 	return put_text(o, group, text);
 }
 

@@ -77,6 +77,9 @@ dial_begin(struct session *s)
 	switch (upstream_dial(s->relay->upstream, &to, &from, &s->waiter, &fd)) {
 	case DIAL_STARTED:
 		session_phase(s, PHASE_CONNECT);
+		if (s->machine.ops->offered != NULL)
+			(void)offers_ask(s->relay->offers, &s->origin, &from,
+				NULL);
 		if (chan_watch(c, fd, s->relay->base, session_on_event,
 			s) == -1)
 			session_fail(s, REASON_NO_MEMORY, "");
@@ -109,6 +112,12 @@ check_tls(struct session *s)
 	if (result == -1) {
 		tls_failure(s->relay->tls, c->ssl, why, sizeof(why),
 			&certificate);
+		if (!certificate && tls_offer_failed(c->ssl)) {
+			s->no_alpn = true;
+			chan_close(c, true);
+			dial_begin(s);
+			return;
+		}
 		/* The alert that says so is worth sending. */
 		session_fail(s, certificate ? REASON_CERTIFICATE :
 			REASON_TLS_FAILED, why);
@@ -118,6 +127,8 @@ check_tls(struct session *s)
 		session_fail(s, REASON_CERTIFICATE, why);
 		return;
 	}
+	if (s->no_alpn)
+		tls_offer_never(c->ssl);
 	s->tls = (uint8_t)tls_version(c->ssl);
 	if (SSL_session_reused(c->ssl))
 		s->relay->counters.tls_resumed++;
@@ -142,6 +153,10 @@ dial_tls(struct session *s)
 		session_fail(s, REASON_NO_MEMORY, "");
 		return;
 	}
+	/* Behind STARTTLS the port has said what it speaks. */
+	if (s->machine.alpn != NULL && s->machine.dial.mode == TLS_IMPLICIT &&
+	    !s->no_alpn)
+		tls_offer(c->ssl, s->machine.alpn);
 	session_phase(s, PHASE_TLS);
 	check_tls(s);
 }
@@ -165,6 +180,41 @@ dial_socket(struct upstream_waiter *w)
 		offsetof(struct session, waiter));
 
 	dial_begin(s);
+	session_leave(s);
+}
+
+static void
+offered(struct session *s, enum offer answer)
+{
+	struct sink out[2];
+	enum act act;
+
+	s->machine.offer = answer;
+	session_open_sinks(s, out);
+	act = s->machine.ops->offered(&s->machine, out);
+	session_flush_sinks(s, out);
+	session_act(s, act);
+}
+
+void
+dial_ask(struct session *s)
+{
+	struct addr line = s->src;
+	enum offer answer;
+
+	line.port = 0;
+	answer = offers_ask(s->relay->offers, &s->origin, &line, &s->asked);
+	if (answer != OFFER_UNKNOWN)
+		offered(s, answer);
+}
+
+void
+dial_offered(struct offer_waiter *w, enum offer answer)
+{
+	struct session *s = (struct session *)((char *)w -
+		offsetof(struct session, asked));
+
+	offered(s, answer);
 	session_leave(s);
 }
 

@@ -1,7 +1,8 @@
 /*
  * frame.c - cut a byte stream into protocol units
  *
- * LINE ends in LF, and says how it ended and what stood inside; DOTTED runs
+ * LINE ends in LF, and says how it ended and what stood inside; COUNTED is so
+ * many octets (of IMAP's literals, which a line announces); DOTTED runs
  * until CRLF . CRLF and comes in two kinds, one that only finds the end (for
  * sessions carried unchanged) and one that cleans (for sessions we answer for).
  *
@@ -38,6 +39,32 @@ frame_line(const uint8_t *p, size_t n, struct line *line_r)
 	if (len > 0 && memchr(p, '\0', len) != NULL)
 		line_r->flags |= LINE_NUL;
 	return 1;
+}
+
+bool
+frame_literal(const struct line *line, uint32_t *n_r, bool *wait_r)
+{
+	const uint8_t *t = line->text;
+	size_t end = line->len, i;
+	uint32_t n = 0;
+
+	if (end < 3 || t[end - 1] != '}')
+		return false;
+	end--;
+	*wait_r = t[end - 1] != '+';
+	if (!*wait_r)
+		end--;
+	for (i = end; i > 0 && t[i - 1] >= '0' && t[i - 1] <= '9'; i--)
+		;
+	if (i == end || i == 0 || t[i - 1] != '{')
+		return false;
+	for (; i < end; i++) {
+		n = n * 10 + (uint32_t)(t[i] - '0');
+		if (n > LITERAL_MAX_OCTETS)
+			n = LITERAL_MAX_OCTETS + 1;
+	}
+	*n_r = n;
+	return true;
 }
 
 /* Where a strict reader of DATA stands; the first is the start of a line. */

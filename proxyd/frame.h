@@ -1,8 +1,9 @@
 /*
  * frame.h - cut a byte stream into protocol units
  *
- * The only room that knows CR and LF. Nothing here keeps memory of its own;
- * the caller says what kind of unit comes next.
+ * The only room that knows CR and LF, and which line is not yet a whole one.
+ * Nothing here keeps memory of its own; the caller says what kind of unit comes
+ * next.
  */
 #ifndef SALLYPORT_FRAME_H
 #define SALLYPORT_FRAME_H
@@ -33,6 +34,15 @@ struct line {
 
 /* 1: a line; 0: not whole yet; -1: longer than LINE_MAX_OCTETS. */
 int frame_line(const uint8_t *p, size_t n, struct line *line_r);
+
+/*
+ * The line announces a literal of IMAP (RFC 9051 section 4.3, RFC 7888): "{n}",
+ * "{n+}" or "~{n}" at its end; n octets follow it, and then the rest of the
+ * line. *wait_r: whoever sends it first waits for leave. A number beyond
+ * LITERAL_MAX_OCTETS is given as one more than that.
+ */
+#define LITERAL_MAX_OCTETS 65536u
+bool frame_literal(const struct line *line, uint32_t *n_r, bool *wait_r);
 
 /* These octets begin a TLS record of the handshake kind (RFC 8446 section 5.1):
  * no line of text, and perhaps never an end of line. */

@@ -102,7 +102,7 @@ struct probe {			/* a connection to our own listener */
 	bool ok;		/* the last one was accepted and closed */
 };
 
-#define PORTS 2
+#define PORTS 3
 
 struct allowkeeper;
 struct allowmap;

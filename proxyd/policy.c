@@ -16,8 +16,9 @@
 #include "conf/conf.h"
 #include "proxyd/upstream.h"
 
-/* RFC 1939 */
+/* RFC 1939, RFC 9051 */
 #define PORT_POP3 110
+#define PORT_IMAP 143
 
 static bool
 is_pass_destination(const struct conf *conf, const struct addr *origin,
@@ -31,14 +32,32 @@ is_pass_destination(const struct conf *conf, const struct addr *origin,
 	return false;
 }
 
-static void
-decide_pop3(const struct conf *conf, struct decision *d)
+static bool
+is_literal(const struct server_conf *s, const struct addr *origin)
 {
-	if (conf->pop3_wrap && d->server != -1 &&
-	    conf->servers[d->server].pop3.mode != TLS_NONE)
-		d->treatment = TREAT_POP3;
-	else
+	for (size_t i = 0; i < s->naddresses; i++)
+		if (addr_same_host(&s->addresses[i], origin))
+			return true;
+	return false;
+}
+
+/* Without TLS nothing proves who answers: only where the operator's own file
+ * says so, not where a name leads. */
+static void
+decide_wrap(const struct conf *conf, const struct addr *origin,
+	struct decision *d)
+{
+	bool imap = origin->port == PORT_IMAP;
+	const struct server_conf *s = d->server == -1 ? NULL :
+		&conf->servers[d->server];
+	enum tls_mode mode = s == NULL ? TLS_NONE :
+		imap ? s->imap.mode : s->pop3.mode;
+
+	if (!(imap ? conf->imap_wrap : conf->pop3_wrap) || mode == TLS_NONE ||
+	    (mode == TLS_PLAIN && !is_literal(s, origin)))
 		d->treatment = TREAT_RELAY;
+	else
+		d->treatment = imap ? TREAT_IMAP : TREAT_POP3;
 }
 
 static void
@@ -79,8 +98,8 @@ policy_decide(const struct conf *conf, const struct upstream *u,
 		d_r->reason = REASON_LOOP;
 		return;
 	}
-	if (origin->port == PORT_POP3) {
-		decide_pop3(conf, d_r);
+	if (origin->port == PORT_POP3 || origin->port == PORT_IMAP) {
+		decide_wrap(conf, origin, d_r);
 		return;
 	}
 	switch (action) {

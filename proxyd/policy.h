@@ -18,6 +18,7 @@ enum treatment {
 	TREAT_BLOCK,
 	TREAT_SUBMIT,
 	TREAT_POP3,
+	TREAT_IMAP,
 	TREAT_RESET	/* nothing we could do for it; see reason */
 };
 

@@ -2,10 +2,13 @@
  * pop3.c - POP3 in clear towards the client, in TLS towards its server
  *
  * The session dials at accept. The greeting passes byte for byte, because APOP
- * digests its time stamp. Until the login succeeds, commands go one at a time
- * (lockstep); CAPA and the list of a bare AUTH are edited: STLS and mechanisms
- * that cannot cross two TLS legs are left out. After the login the session is
- * opaque: nothing is parsed, nothing is held.
+ * digests its time stamp; behind STARTTLS only that stamp is the server's, for
+ * what came before TLS proves nothing. Until the login succeeds, commands go
+ * one at a time (lockstep); CAPA and the list of a bare AUTH are edited:
+ * mechanisms that cannot cross two TLS legs are left out, STLS is shown exactly
+ * when the port that the client dialled has it, and a client that uses it is
+ * taken to that port, end to end. After the login the session is opaque:
+ * nothing is parsed, nothing is held.
  *
  * Every end of ours carries [SYS/TEMP] (RFC 3206): a bare -ERR at login makes
  * mail programs throw the saved password away. A mechanism or command that is
@@ -78,20 +81,6 @@ starts_with(const struct line *l, const char *word)
 		memcmp(l->text, word, strlen(word)) == 0;
 }
 
-/* Some servers repeat in their answer what they did not like: during a login
- * nothing of theirs may reach a log but the code (RFC 3206). */
-static void
-note_login(struct notes *n, const struct line *l)
-{
-	const uint8_t *end = NULL;
-	size_t word = strlen("-ERR ");
-
-	if (l->len > word && l->text[word] == '[')
-		end = memchr(l->text, ']', l->len < 32 ? l->len : 32);
-	notes_detail(n, l->text + word,
-		end != NULL ? (size_t)(end + 1 - l->text) - word : 0);
-}
-
 static enum act
 fail(struct machine *m, enum reason why, const struct line *l)
 {
@@ -122,24 +111,124 @@ await_server(struct machine *m)
 	m->server_wait = POP3_WAIT_REPLY;
 }
 
+/* ---- upstream: from the connection to the client's greeting ---- */
+
 static enum act
-pop3_greet(struct machine *m, struct sink out[2])
+dial(struct machine *m, struct endpoint to)
 {
-	(void)out;
-	m->dial = m->context->server->pop3;
+	m->dial = to;
+	m->u.pop3.clear = to.mode == TLS_STARTTLS;
 	m->dialling = true;
+	m->expect[CLIENT] = EXPECT_NONE;
+	m->expect[SERVER] = EXPECT_NONE;
 	m->server_wait = POP3_WAIT_UPSTREAM;
 	return ACT_DIAL;
 }
 
 static enum act
-pop3_upstream(struct machine *m, struct sink out[2])
+pop3_greet(struct machine *m, struct sink out[2])
 {
 	(void)out;
-	m->u.pop3.state = POP3_GREETING;
+	return dial(m, m->context->server->pop3);
+}
+
+/* After STLS the server does not greet again (RFC 2595 section 4). */
+static void
+print_greeting(struct machine *m, struct sink *out)
+{
+	const struct pop3 *s = &m->u.pop3;
+
+	sink_text(out, "+OK %s ready%s%.*s\r\n", m->context->server->name,
+		s->stamp_len > 0 ? " " : "", (int)s->stamp_len, s->stamp);
+}
+
+static enum act
+pop3_upstream(struct machine *m, struct sink out[2])
+{
+	struct pop3 *s = &m->u.pop3;
+
 	m->expect[SERVER] = EXPECT_LINE;
+	if (s->state == POP3_T_GREETING)
+		return ACT_NONE;
+	if (s->state == POP3_U_STLS) {		/* TLS stands on this connection */
+		s->clear = false;
+		print_greeting(m, &out[CLIENT]);
+		become_ready(m);
+		return ACT_NONE;
+	}
+	s->state = POP3_GREETING;
 	m->notes.stage = STAGE_GREETING;
 	return ACT_NONE;
+}
+
+/* The time stamp that APOP digests, if there is one and it is plain text. */
+static void
+keep_stamp(struct pop3 *s, const struct line *l)
+{
+	const uint8_t *from = memchr(l->text, '<', l->len), *to;
+	size_t n;
+
+	s->stamp_len = 0;
+	if (from == NULL)
+		return;
+	to = memchr(from, '>', l->len - (size_t)(from - l->text));
+	n = to == NULL ? 0 : (size_t)(to + 1 - from);
+	if (n == 0 || n > sizeof(s->stamp))
+		return;
+	for (size_t i = 0; i < n; i++)
+		if (from[i] <= ' ' || from[i] >= 0x7f)
+			return;
+	memcpy(s->stamp, from, n);
+	s->stamp_len = (uint16_t)n;
+}
+
+static enum act
+server_greeting(struct machine *m, const struct line *l, struct sink out[2])
+{
+	if (!starts_with(l, "+OK"))
+		return fail(m, REASON_SERVER_GREETING, l);
+	if (m->u.pop3.clear) {
+		keep_stamp(&m->u.pop3, l);
+		sink_text(&out[SERVER], "STLS\r\n");
+		await_server(m);
+		m->u.pop3.state = POP3_U_STLS;
+		return ACT_NONE;
+	}
+	sink_bytes(&out[CLIENT], l->text, l->total);
+	become_ready(m);
+	return ACT_NONE;
+}
+
+static enum act
+server_stls(struct machine *m, const struct line *l)
+{
+	return starts_with(l, "+OK") ? ACT_TLS :
+		fail(m, REASON_NO_STARTTLS, l);
+}
+
+/* ---- the client's own STLS ---- */
+
+static enum act
+tunnel_greeting(struct machine *m, const struct line *l, struct sink out[2])
+{
+	if (!starts_with(l, "+OK"))
+		return fail(m, REASON_SERVER_GREETING, l);
+	sink_text(&out[SERVER], "STLS\r\n");
+	await_server(m);
+	m->u.pop3.state = POP3_T_STLS;
+	return ACT_NONE;
+}
+
+static enum act
+tunnel_stls(struct machine *m, const struct line *l, struct sink out[2])
+{
+	if (!starts_with(l, "+OK"))
+		return fail(m, REASON_NO_STARTTLS, l);
+	sink_text(&out[CLIENT], "+OK Begin TLS negotiation\r\n");
+	m->u.pop3.state = POP3_OPAQUE;
+	m->dialling = false;
+	m->client_wait = m->server_wait = POP3_WAIT_COMMAND;
+	return ACT_TUNNEL;
 }
 
 /* ---- client ---- */
@@ -152,33 +241,88 @@ ours(struct machine *m, const char *words, struct sink *to)
 	return ACT_NONE;
 }
 
+/* What the client's command needs to know is known now. */
+static enum act
+pop3_offered(struct machine *m, struct sink out[2])
+{
+	struct endpoint plain = { TLS_PLAIN, 0 };
+
+	if (m->u.pop3.verb == POP_CAPA) {
+		sink_text(&out[SERVER], "CAPA\r\n");
+		await_server(m);
+		return ACT_NONE;
+	}
+	if (m->offer != OFFER_STARTTLS) {
+		become_ready(m);
+		return ours(m, "STLS is not offered", &out[CLIENT]);
+	}
+	m->u.pop3.state = POP3_T_GREETING;
+	return dial(m, plain);
+}
+
+static enum act
+ask(struct machine *m, struct sink out[2])
+{
+	if (m->offer != OFFER_UNKNOWN)
+		return pop3_offered(m, out);
+	m->u.pop3.state = POP3_ASKED;
+	m->expect[CLIENT] = EXPECT_NONE;
+	m->server_wait = POP3_WAIT_REPLY;
+	return ACT_ASK;
+}
+
+static bool
+is_passing(const struct line *l, size_t after)
+{
+	size_t end = after;
+
+	while (end < l->len && l->text[end] != ' ')
+		end++;
+	return sasl_passes(l->text + after, end - after);
+}
+
+static enum act
+client_command(struct machine *m, const struct line *l, struct sink out[2])
+{
+	struct pop3 *s = &m->u.pop3;
+	size_t after;
+
+	if (s->errors >= POP3_ERRORS_MAX)
+		return fail(m, REASON_TOO_MANY_ERRORS, NULL);
+	s->verb = (uint8_t)pop3_verb(l, &after);
+	switch (s->verb) {
+	case POP_CAPA:
+		return ask(m, out);
+	case POP_STLS:
+		return after == l->len ? ask(m, out) :
+			ours(m, "STLS has no argument", &out[CLIENT]);
+	case POP_AUTH:
+		if (!is_passing(l, after))
+			return ours(m, "Mechanism is not offered here",
+				&out[CLIENT]);
+		m->notes.stage = STAGE_LOGIN;
+		break;
+	case POP_PASS:
+	case POP_APOP:
+		m->notes.stage = STAGE_LOGIN;
+		break;
+	default:
+		break;
+	}
+	sink_bytes(&out[SERVER], l->text, l->len);
+	sink_bytes(&out[SERVER], "\r\n", 2);
+	await_server(m);
+	return ACT_NONE;
+}
+
 static enum act
 pop3_client_line(struct machine *m, const struct line *l, struct sink out[2])
 {
-	struct pop3 *s = &m->u.pop3;
-	size_t after, word;
-
 	if (l->flags & (LINE_NUL | LINE_BARE_CR))
 		return fail(m, l->flags & LINE_NUL ? REASON_NUL_BYTE :
 			REASON_CLIENT_PROTOCOL, NULL);
-	if (s->errors >= POP3_ERRORS_MAX)
-		return fail(m, REASON_TOO_MANY_ERRORS, NULL);
-	if (s->state != POP3_AUTH_CLIENT) {
-		s->verb = (uint8_t)pop3_verb(l, &after);
-		if (s->verb == POP_STLS)
-			return ours(m, "STLS is not offered", &out[CLIENT]);
-		if (s->verb == POP_AUTH) {
-			for (word = after; word < l->len &&
-				l->text[word] != ' '; word++)
-				;
-			if (!sasl_mechanism(l->text + after, word - after))
-				return ours(m, "Mechanism is not offered here",
-					&out[CLIENT]);
-		}
-		if (s->verb == POP_PASS || s->verb == POP_AUTH ||
-		    s->verb == POP_APOP)
-			m->notes.stage = STAGE_LOGIN;
-	}
+	if (m->u.pop3.state != POP3_AUTH_CLIENT)
+		return client_command(m, l, out);
 	sink_bytes(&out[SERVER], l->text, l->len);
 	sink_bytes(&out[SERVER], "\r\n", 2);
 	await_server(m);
@@ -187,17 +331,37 @@ pop3_client_line(struct machine *m, const struct line *l, struct sink out[2])
 
 /* ---- server ---- */
 
-static enum act
-pop3_greeting(struct machine *m, const struct line *l, struct sink out[2])
+static bool
+is_end(const struct line *l)
 {
-	if (!starts_with(l, "+OK"))
-		return fail(m, REASON_SERVER_GREETING, l);
-	sink_bytes(&out[CLIENT], l->text, l->total);
-	become_ready(m);
-	return ACT_NONE;
+	return l->len == 1 && l->text[0] == '.';
 }
 
-/* SASL mechanisms of a CAPA line or of a bare AUTH's line. */
+/* CAPA's "SASL" without what cannot cross two legs; nothing left: no line. */
+static void
+pop3_mechanisms(const uint8_t *p, size_t n, struct sink *to)
+{
+	bool any = false;
+
+	while (n > 0) {
+		size_t len = 0;
+
+		while (len < n && p[len] != ' ')
+			len++;
+		if (sasl_passes(p, len)) {
+			sink_text(to, any ? " " : "SASL ");
+			sink_bytes(to, p, len);
+			any = true;
+		}
+		len += len < n;
+		p += len;
+		n -= len;
+	}
+	if (any)
+		sink_text(to, "\r\n");
+}
+
+/* A line of CAPA's list, or a mechanism of a bare AUTH's. */
 static void
 pop3_list_line(struct machine *m, const struct line *l, struct sink *to)
 {
@@ -205,19 +369,16 @@ pop3_list_line(struct machine *m, const struct line *l, struct sink *to)
 
 	if (m->u.pop3.verb == POP_CAPA && has_word(l, "STLS", &after))
 		return;
-	if (m->u.pop3.verb == POP_AUTH_LIST &&
-	    !starts_with(l, ".") && sasl_mechanism(l->text, l->len) == 0)
-		return;
 	if (m->u.pop3.verb == POP_CAPA && has_word(l, "SASL", &after)) {
-		uint32_t mechs = sasl_list(l->text + after, l->len - after);
-
-		if (mechs == 0)
-			return;
-		sink_text(to, "SASL");
-		sasl_print(mechs, to);
-		sink_text(to, "\r\n");
+		pop3_mechanisms(l->text + after, l->len - after, to);
 		return;
 	}
+	if (is_end(l) && m->u.pop3.verb == POP_CAPA &&
+	    m->offer == OFFER_STARTTLS)
+		sink_text(to, "STLS\r\n");
+	if (m->u.pop3.verb == POP_AUTH_LIST && !is_end(l) &&
+	    !sasl_passes(l->text, l->len))
+		return;
 	sink_bytes(to, l->text, l->len);
 	sink_bytes(to, "\r\n", 2);
 }
@@ -230,6 +391,15 @@ pop3_login_done(struct machine *m)
 	m->expect[CLIENT] = EXPECT_RAW;
 	m->expect[SERVER] = EXPECT_RAW;
 	return ACT_NONE;
+}
+
+/* During a login nothing of theirs may reach a log but the code. */
+static void
+note_login(struct machine *m, const struct line *l)
+{
+	size_t skip = l->len < 5 ? l->len : 5;	/* "-ERR " */
+
+	notes_code(&m->notes, l->text + skip, l->len - skip);
 }
 
 static enum act
@@ -262,7 +432,7 @@ pop3_reply(struct machine *m, const struct line *l, struct sink out[2])
 		return ACT_NONE;
 	}
 	if (!ok && m->notes.stage == STAGE_LOGIN)
-		note_login(&m->notes, l);
+		note_login(m, l);
 	become_ready(m);
 	return ACT_NONE;
 }
@@ -276,14 +446,20 @@ pop3_server_line(struct machine *m, const struct line *l, struct sink out[2])
 		return fail(m, REASON_SERVER_PROTOCOL, l);
 	switch (s->state) {
 	case POP3_GREETING:
-		return pop3_greeting(m, l, out);
+		return server_greeting(m, l, out);
+	case POP3_U_STLS:
+		return server_stls(m, l);
+	case POP3_T_GREETING:
+		return tunnel_greeting(m, l, out);
+	case POP3_T_STLS:
+		return tunnel_stls(m, l, out);
 	case POP3_REPLY:
 		return pop3_reply(m, l, out);
 	case POP3_LIST:
 		if (++s->lines > POP3_LIST_MAX)
 			return fail(m, REASON_SERVER_PROTOCOL, NULL);
 		pop3_list_line(m, l, &out[CLIENT]);
-		if (l->len == 1 && l->text[0] == '.')
+		if (is_end(l))
 			become_ready(m);
 		return ACT_NONE;
 	default:
@@ -304,47 +480,18 @@ pop3_line(struct machine *m, enum side from, const struct line *l,
 		pop3_server_line(m, l, out);
 }
 
-static const struct {
-	enum reason reason;
-	const char *words;
-} farewell_table[] = {
-	{ REASON_CONNECT_FAILED, "cannot be reached" },
-	{ REASON_CONNECT_TIMEOUT, "does not answer" },
-	{ REASON_FORBIDDEN, "is not a permitted destination" },
-	{ REASON_TLS_FAILED, "TLS failed" },
-	{ REASON_TLS_TIMEOUT, "TLS handshake timed out" },
-	{ REASON_CERTIFICATE, "certificate not accepted" },
-	{ REASON_SERVER_GREETING, "refuses service" },
-	{ REASON_SERVER_PROTOCOL, "sent a reply that is none" },
-	{ REASON_SERVER_EOF, "closed the connection" },
-	{ REASON_SERVER_RESET, "closed the connection" },
-	{ REASON_SERVER_TIMEOUT, "is silent" },
-	{ REASON_CLIENT_TIMEOUT, "waited too long for you" },
-	{ REASON_LINE_TOO_LONG, "line too long" },
-	{ REASON_NUL_BYTE, "NUL byte in a command" },
-	{ REASON_CLIENT_PROTOCOL, "command not understood" },
-	{ REASON_TOO_MANY_ERRORS, "too many refused commands" },
-	{ REASON_MAX_PER_LINE, "too many connections from your line" },
-};
-
 static void
 pop3_farewell(struct machine *m, enum reason why, const char *detail,
 	struct sink out[2])
 {
-	const char *words = "try again later";
-
 	m->reason = why;
-	for (size_t i = 0; i < sizeof(farewell_table) /
-		sizeof(farewell_table[0]); i++)
-		if (farewell_table[i].reason == why)
-			words = farewell_table[i].words;
 	/* In the middle of somebody else's data a word of ours would be read
 	 * as part of a message. */
 	if (m->u.pop3.state == POP3_OPAQUE || m->u.pop3.state == POP3_LIST)
 		return;
 	sink_text(&out[CLIENT], "-ERR [SYS/TEMP] %s: %s%s%.160s (ref %s)\r\n",
-		m->context->server->name, words, detail[0] != '\0' ? ": " : "",
-		detail, m->context->id);
+		m->context->server->name, farewell_words(why),
+		detail[0] != '\0' ? ": " : "", detail, m->context->id);
 }
 
 static const struct machine_ops pop3_ops = {
@@ -352,6 +499,7 @@ static const struct machine_ops pop3_ops = {
 	.greet = pop3_greet,
 	.line = pop3_line,
 	.upstream = pop3_upstream,
+	.offered = pop3_offered,
 	.farewell = pop3_farewell,
 };
 
@@ -361,5 +509,6 @@ pop3_init(struct machine *m, const struct context *context)
 	memset(m, 0, sizeof(*m));
 	m->ops = &pop3_ops;
 	m->context = context;
+	m->alpn = "pop3";
 	m->client_wait = POP3_WAIT_COMMAND;
 }

@@ -36,6 +36,50 @@ sink_text(struct sink *k, const char *fmt, ...)
 			sizeof(text) - 1);
 }
 
+const char *
+farewell_words(enum reason why)
+{
+	static const struct {
+		enum reason reason;
+		const char *words;
+	} table[] = {
+		{ REASON_CONNECT_FAILED, "cannot be reached" },
+		{ REASON_CONNECT_TIMEOUT, "does not answer" },
+		{ REASON_FORBIDDEN, "is not a permitted destination" },
+		{ REASON_TLS_FAILED, "TLS failed" },
+		{ REASON_TLS_TIMEOUT, "TLS handshake timed out" },
+		{ REASON_TLS_INJECTION, "clear octets where TLS begins" },
+		{ REASON_NO_STARTTLS, "does not offer STARTTLS" },
+		{ REASON_CERTIFICATE, "certificate not accepted" },
+		{ REASON_SERVER_GREETING, "refuses service" },
+		{ REASON_SERVER_PROTOCOL, "sent a reply that is none" },
+		{ REASON_SERVER_EOF, "closed the connection" },
+		{ REASON_SERVER_RESET, "closed the connection" },
+		{ REASON_SERVER_TIMEOUT, "is silent" },
+		{ REASON_CLIENT_TIMEOUT, "waited too long for you" },
+		{ REASON_LINE_TOO_LONG, "line too long" },
+		{ REASON_NUL_BYTE, "NUL byte in a command" },
+		{ REASON_CLIENT_PROTOCOL, "command not understood" },
+		{ REASON_TOO_MANY_ERRORS, "too many refused commands" },
+		{ REASON_MAX_PER_LINE, "too many connections from your line" },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		if (table[i].reason == why)
+			return table[i].words;
+	return "try again later";
+}
+
+void
+notes_code(struct notes *n, const uint8_t *p, size_t len)
+{
+	const uint8_t *end = len > 0 && p[0] == '[' ?
+		memchr(p, ']', len < NOTES_CODE_MAX ? len : NOTES_CODE_MAX) :
+		NULL;
+
+	notes_detail(n, p, end != NULL ? (size_t)(end + 1 - p) : 0);
+}
+
 void
 notes_detail(struct notes *n, const uint8_t *p, size_t len)
 {

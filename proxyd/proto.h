@@ -38,10 +38,15 @@ enum act {
 			 * the line just read are an attack */
 	ACT_TUNNEL,	/* from here on opaque; clear bytes behind the line just
 			 * read, on either side, are an attack */
+	ACT_ASK,	/* does the origin's own port offer STARTTLS? then
+			 * machine->offer says so and offered() is called */
 	ACT_HANGUP,	/* drop the server side at once, keep the client */
 	ACT_FAIL,	/* farewell() with reason and notes.detail, then close */
 	ACT_CLOSE	/* flush the client's output, then close; reason set */
 };
+
+/* Does the port that the client dialled offer STARTTLS by itself? */
+enum offer { OFFER_UNKNOWN, OFFER_NONE, OFFER_STARTTLS };
 
 /* Room for one line of input passed on, and for our own longest answer. */
 #define SINK_ROOM (LINE_MAX_OCTETS + 8192)
@@ -93,6 +98,8 @@ struct machine_ops {
 	/* The dial succeeded (TLS included, where asked for), or the TLS that
 	 * ACT_TLS started stands. */
 	enum act (*upstream)(struct machine *m, struct sink out[2]);
+	/* The answer to ACT_ASK is in m->offer; NULL: never asks. */
+	enum act (*offered)(struct machine *m, struct sink out[2]);
 	/* The session is over before its time: put the words for the client in
 	 * its sink. why is one of our reasons, detail the library's words. */
 	void (*farewell)(struct machine *m, enum reason why, const char *detail,
@@ -160,18 +167,63 @@ struct watch {
 
 enum pop3_state {
 	POP3_GREETING,
+	POP3_U_STLS,		/* upstream: reply to our STLS */
 	POP3_READY,
+	POP3_ASKED,		/* the client waits for ACT_ASK */
 	POP3_REPLY,
 	POP3_LIST,		/* lines until "." */
 	POP3_AUTH_CLIENT,
+	POP3_T_GREETING,	/* the client's own STLS: the plain port's greeting */
+	POP3_T_STLS,		/* and its reply */
 	POP3_OPAQUE
 };
+
+/* RFC 1939 section 7: the time stamp of a greeting; a msg-id with its <>. */
+#define POP3_STAMP_MAX 256
 
 struct pop3 {
 	enum pop3_state state;
 	uint8_t verb;
+	bool clear;		/* TLS is still to come on this connection */
 	uint16_t errors;
+	uint16_t stamp_len;
 	uint32_t lines;
+	char stamp[POP3_STAMP_MAX];
+};
+
+enum imap_state {
+	IMAP_ASKED,		/* connected, ACT_ASK is under way */
+	IMAP_GREETING,
+	IMAP_U_STARTTLS,	/* upstream: reply to our STARTTLS */
+	IMAP_U_LIST,		/* upstream: reply to our CAPABILITY */
+	IMAP_READY,
+	IMAP_LITERAL,		/* octets of the client's command */
+	IMAP_ARGUMENT,		/* its line goes on behind them */
+	IMAP_REPLY,
+	IMAP_AUTH_CLIENT,	/* client's turn inside AUTHENTICATE */
+	IMAP_T_GREETING,	/* the client's own STARTTLS, see POP3 */
+	IMAP_T_STARTTLS,
+	IMAP_OPAQUE
+};
+
+/* A tag has no limit in RFC 9051; programs count with four letters or so. */
+#define IMAP_TAG_MAX 64
+
+struct imap {
+	enum imap_state state;
+	uint8_t verb;
+	bool clear;		/* TLS is still to come on this connection */
+	bool greeted;		/* the client has had its greeting */
+	bool asked_leave;	/* a literal waits for the server's "+" */
+	bool in_literal;	/* of the server: counted octets, */
+	bool in_line;		/* then the rest of its line */
+	uint8_t client_expect;	/* enum expect, for after that line */
+	uint8_t literals;	/* in this command */
+	uint8_t tag_len;	/* 0: no command is under way */
+	uint16_t errors;
+	uint32_t literal;	/* octets that wait for leave */
+	uint32_t lines;		/* since the last command */
+	char tag[IMAP_TAG_MAX];
 };
 
 struct machine {
@@ -179,7 +231,10 @@ struct machine {
 	const struct context *context;
 	enum expect expect[2];
 	enum reason reason;	/* with ACT_CLOSE */
-	struct endpoint dial;	/* with ACT_DIAL; mode TLS_NONE: plain */
+	struct endpoint dial;	/* with ACT_DIAL; mode TLS_NONE or TLS_PLAIN: in
+				 * clear; port 0: the one that was dialled */
+	enum offer offer;
+	const char *alpn;	/* offered inside implicit TLS; NULL: nothing */
 	uint64_t counted;
 	unsigned client_wait, server_wait;	/* seconds, for what comes next */
 	bool dialling;		/* from ACT_DIAL until our answer: one limit */
@@ -188,6 +243,7 @@ struct machine {
 		struct smtp smtp;
 		struct watch watch;
 		struct pop3 pop3;
+		struct imap imap;
 	} u;
 };
 
@@ -196,8 +252,18 @@ void smtp_block_init(struct machine *m, const struct context *context);
 void smtp_submit_init(struct machine *m, const struct context *context);
 void smtp_relay_init(struct machine *m, const struct context *context);
 void pop3_init(struct machine *m, const struct context *context);
+void imap_init(struct machine *m, const struct context *context);
+
+/* Why a wrapped session ends, for its user: "NAME: WORDS: detail". */
+const char *farewell_words(enum reason why);
 
 /* Every byte that is not printable ASCII becomes '?'; always NUL-terminated. */
 void notes_detail(struct notes *n, const uint8_t *p, size_t len);
+
+/* Of a refused login: only the response code "[...]" at the start of the
+ * server's text (RFC 3206, RFC 5530), or nothing. Some servers repeat in their
+ * answer what they did not like, and that is a password. */
+#define NOTES_CODE_MAX 30
+void notes_code(struct notes *n, const uint8_t *p, size_t len);
 
 #endif

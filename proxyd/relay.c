@@ -32,6 +32,7 @@
 #include "lib/ipc.h"
 #include "lib/log.h"
 #include "proxyd/lines.h"
+#include "proxyd/offer.h"
 #include "proxyd/roles.h"
 #include "proxyd/sandbox.h"
 #include "proxyd/session.h"
@@ -255,6 +256,9 @@ turn_away(struct relay *r, int fd, const struct addr *origin)
 	if (origin->port == 110)
 		n = snprintf(words, sizeof(words),
 			"-ERR [SYS/TEMP] %s: too busy\r\n", r->conf->name);
+	else if (origin->port == 143)
+		n = snprintf(words, sizeof(words),
+			"* BYE [UNAVAILABLE] %s: too busy\r\n", r->conf->name);
 	else
 		n = snprintf(words, sizeof(words),
 			"421 4.3.2 %s: too busy, try again later\r\n",
@@ -510,12 +514,13 @@ prepare(struct process *p)
 	r->base = event_base_new();
 	r->upstream = upstream_new(r->conf, need_sockets, p);
 	r->lines = lines_new();
+	r->offers = offers_new(r);
 	r->scratch = calloc(1, sizeof(*r->scratch));
 	r->sink[0] = malloc(SINK_SIZE);
 	r->sink[1] = malloc(SINK_SIZE);
 	if (r->tls == NULL || r->base == NULL || r->upstream == NULL ||
-	    r->lines == NULL || r->scratch == NULL || r->sink[0] == NULL ||
-	    r->sink[1] == NULL ||
+	    r->lines == NULL || r->offers == NULL || r->scratch == NULL ||
+	    r->sink[0] == NULL || r->sink[1] == NULL ||
 	    watch(p, &p->parent, p->start->parent, on_parent) == -1)
 		return -1;
 	p->second = event_new(r->base, -1, EV_PERSIST, on_second, p);
@@ -536,6 +541,7 @@ dispose(struct process *p)
 		event_free(p->second);
 	if (p->leave != NULL)
 		event_free(p->leave);
+	offers_free(&r->offers);
 	upstream_free(&r->upstream);
 	lines_free(&r->lines);
 	tls_free(&r->tls);

@@ -18,6 +18,7 @@
 struct adaptive;
 struct conf;
 struct lines;
+struct offers;
 struct session;
 struct table;
 struct tls;
@@ -35,6 +36,7 @@ struct relay {
 	struct tls *tls;
 	struct adaptive *adaptive;
 	struct lines *lines;
+	struct offers *offers;
 	struct table *table;	/* of lines; NULL: none is kept */
 	struct detect detect;
 	struct scratch *scratch;

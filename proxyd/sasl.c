@@ -1,7 +1,8 @@
 /*
  * sasl.c - which SASL mechanisms survive two TLS legs
  *
- * A table and three ways to read it. Names compare exactly, never by prefix:
+ * A table and three ways to read it, and a rule without one. Names compare
+ * exactly, never by prefix:
  * SCRAM-SHA-1 must not stand for SCRAM-SHA-1-PLUS. EXTERNAL is absent because
  * the client's certificate, if it had one, does not reach the server;
  * ANONYMOUS because nobody submits mail with it.
@@ -28,6 +29,31 @@ sasl_mechanism(const uint8_t *name, size_t len)
 		    strncasecmp(mechanism[i], (const char *)name, len) == 0)
 			return UINT32_C(1) << i;
 	return 0;
+}
+
+/* RFC 4422 section 3.1: sasl-mech = 1*20mech-char */
+#define MECHANISM_LEN 20
+
+bool
+sasl_passes(const uint8_t *name, size_t len)
+{
+	static const char plus[] = "-PLUS", external[] = "EXTERNAL";
+	const size_t tail = sizeof(plus) - 1;
+
+	if (len == 0 || len > MECHANISM_LEN)
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		uint8_t c = name[i];
+
+		if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+			(c >= '0' && c <= '9') || c == '-' || c == '_'))
+			return false;
+	}
+	if (len >= tail && strncasecmp((const char *)name + len - tail, plus,
+			tail) == 0)
+		return false;
+	return len != sizeof(external) - 1 ||
+		strncasecmp((const char *)name, external, len) != 0;
 }
 
 uint32_t

@@ -1,7 +1,7 @@
 /*
  * sasl.h - which SASL mechanisms survive two TLS legs
  *
- * One table for SMTP and POP3. A mechanism is carried when its exchange is text
+ * One table for SMTP, one rule for POP3 and IMAP. A mechanism is carried when its exchange is text
  * the proxy can pass on unread, and when nothing in it depends on the TLS
  * channel (the "-PLUS" family, RFC 5929) or starts a security layer of its own
  * (GSSAPI, DIGEST-MD5, SRP): those are not offered.
@@ -9,6 +9,7 @@
 #ifndef SALLYPORT_SASL_H
 #define SALLYPORT_SASL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,6 +17,13 @@ struct sink;
 
 /* Bit of the mechanism whose name is exactly these bytes (any case), or 0. */
 uint32_t sasl_mechanism(const uint8_t *name, size_t len);
+
+/*
+ * For protocols that are opaque after the login (POP3, IMAP): any mechanism, also
+ * an unknown one or one with a security layer, passes unread, except where the
+ * proof lies in the client's own TLS: "-PLUS" and EXTERNAL.
+ */
+bool sasl_passes(const uint8_t *name, size_t len);
 
 /* Bits of all carried mechanisms in a list separated by spaces. */
 uint32_t sasl_list(const uint8_t *list, size_t len);

@@ -119,6 +119,7 @@ destroy(struct session *s)
 	chan_close(&s->side[SERVER], false);
 	chan_close(&s->side[CLIENT], false);
 	upstream_forget(r->upstream, &s->waiter);
+	offers_forget(&s->asked);
 	event_del(&s->timer);
 	if (s->counted)
 		lines_leave(r->lines, &s->line);
@@ -134,6 +135,7 @@ close_server(struct session *s, bool abort)
 	struct chan *c = &s->side[SERVER];
 
 	upstream_forget(s->relay->upstream, &s->waiter);
+	offers_forget(&s->asked);
 	if (c->fd == -1)
 		return;
 	if (!abort && !c->eof && chan_flush(c) == 1)
@@ -229,6 +231,9 @@ session_act(struct session *s, enum act act)
 		break;
 	case ACT_TUNNEL:
 		dial_tunnel(s);
+		break;
+	case ACT_ASK:
+		dial_ask(s);
 		break;
 	case ACT_HANGUP:
 		close_server(s, true);
@@ -463,6 +468,9 @@ choose_machine(struct session *s, const struct decision *d)
 	case TREAT_POP3:
 		pop3_init(&s->machine, x);
 		break;
+	case TREAT_IMAP:
+		imap_init(&s->machine, x);
+		break;
 	default:
 		smtp_relay_init(&s->machine, x);
 		break;
@@ -523,6 +531,7 @@ session_open(struct relay *r, int fd, const struct addr *src,
 	s->class_index = d.class_index;
 	s->server = d.server;
 	s->waiter.wake = dial_socket;
+	s->asked.wake = dial_offered;
 	chan_init(&s->side[CLIENT], r->scratch, CLIENT);
 	chan_init(&s->side[SERVER], r->scratch, SERVER);
 	event_assign(&s->timer, r->base, -1, 0, on_timer, s);

@@ -14,6 +14,7 @@
 #include <sys/queue.h>
 
 #include "proxyd/chan.h"
+#include "proxyd/offer.h"
 #include "proxyd/policy.h"
 #include "proxyd/proto.h"
 #include "proxyd/relay.h"
@@ -36,12 +37,14 @@ struct session {
 	struct machine machine;
 	struct context context;
 	struct upstream_waiter waiter;
+	struct offer_waiter asked;
 	struct event timer;
 	enum phase phase;
 	enum reason reason;
 	enum event_kind kind;
 	bool counted;		/* in relay->lines */
 	bool moved;		/* something happened that extends a limit */
+	bool no_alpn;		/* dialled once more, without ALPN */
 	bool unfinished;	/* there is more to move, in another turn */
 	uint8_t tls;		/* upstream: 0, 12, 13 */
 	int class_index, server;
@@ -98,6 +101,9 @@ void dial_continue(struct session *s);
 void dial_socket(struct upstream_waiter *w);
 /* TLS on the connection that there is. */
 void dial_tls(struct session *s);
+/* Ask what the client's own port offers; machine.offered() is told. */
+void dial_ask(struct session *s);
+void dial_offered(struct offer_waiter *w, enum offer answer);
 /* From here on opaque. */
 void dial_tunnel(struct session *s);
 

@@ -11,6 +11,9 @@
  * brings new lists, new relays and with them an empty store. SSL_free without
  * a shutdown state would kill the ticket it has just stored: tls_close sets it.
  *
+ * ALPN is offered until a server ends a handshake over it: what the same server
+ * takes without is remembered for the life of this process.
+ *
  * The server controls the certificate chain and the tickets; the client
  * controls nothing here.
  */
@@ -36,8 +39,12 @@
  * dials chooses among all addresses of a server. */
 #define TICKETS_ALL 4096
 
+/* What is known of a server and ALPN. */
+enum alpn { ALPN_UNTRIED, ALPN_TAKEN, ALPN_REFUSED };
+
 struct store {
 	struct tls *tls;
+	enum alpn alpn;
 	unsigned server;
 	struct addr to;
 	unsigned first, n;
@@ -55,6 +62,7 @@ struct tls {
 static int ex_store = -1;	/* SSL -> struct store, for new tickets */
 static int ex_server = -1;	/* SSL -> struct server_conf, for pins */
 static int ex_tls = -1;		/* SSL_CTX -> struct tls */
+static int ex_offer = -1;	/* SSL -> anything: ALPN is in its hello */
 
 static struct store *
 store_find(struct tls *t, unsigned server, const struct addr *to)
@@ -276,9 +284,12 @@ have_indexes(void)
 		ex_store = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
 	if (ex_server == -1)
 		ex_server = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+	if (ex_offer == -1)
+		ex_offer = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
 	if (ex_tls == -1)
 		ex_tls = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
-	return ex_store != -1 && ex_server != -1 && ex_tls != -1;
+	return ex_store != -1 && ex_server != -1 && ex_offer != -1 &&
+		ex_tls != -1;
 }
 
 struct tls *
@@ -358,9 +369,49 @@ tls_open(struct tls *t, const struct server_conf *server, unsigned index,
 	return ssl;
 }
 
+void
+tls_offer(SSL *ssl, const char *protocol)
+{
+	const struct store *s = SSL_get_ex_data(ssl, ex_store);
+	unsigned char list[32];
+	size_t n = strlen(protocol);
+
+	/* without a store a refusal could not be remembered */
+	if (s == NULL || s->alpn == ALPN_REFUSED || n >= sizeof(list))
+		return;
+	list[0] = (unsigned char)n;
+	memcpy(list + 1, protocol, n);
+	if (SSL_set_alpn_protos(ssl, list, (unsigned)n + 1) == 0)
+		SSL_set_ex_data(ssl, ex_offer, ssl);
+}
+
+static bool
+has_offered(const SSL *ssl)
+{
+	return SSL_get_ex_data(ssl, ex_offer) != NULL;
+}
+
+bool
+tls_offer_failed(SSL *ssl)
+{
+	const struct store *s = SSL_get_ex_data(ssl, ex_store);
+
+	return has_offered(ssl) && s != NULL && s->alpn == ALPN_UNTRIED;
+}
+
+void
+tls_offer_never(SSL *ssl)
+{
+	struct store *s = SSL_get_ex_data(ssl, ex_store);
+
+	if (s != NULL && s->alpn == ALPN_UNTRIED)
+		s->alpn = ALPN_REFUSED;
+}
+
 int
 tls_verified(SSL *ssl, char *why, size_t cap)
 {
+	struct store *s = SSL_get_ex_data(ssl, ex_store);
 	long verdict = SSL_get_verify_result(ssl);
 	X509 *cert = SSL_get0_peer_certificate(ssl);
 	const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
@@ -373,6 +424,8 @@ tls_verified(SSL *ssl, char *why, size_t cap)
 		snprintf(why, cap, "no certificate");
 		return -1;
 	}
+	if (s != NULL && has_offered(ssl))
+		s->alpn = ALPN_TAKEN;
 	if (!SSL_session_reused(ssl))
 		return 0;
 	if (X509_check_host(cert, name, 0,

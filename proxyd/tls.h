@@ -34,6 +34,18 @@ void tls_free(struct tls **t);
 SSL *tls_open(struct tls *t, const struct server_conf *server, unsigned index,
 	const struct addr *to, BIO *bio);
 
+/*
+ * Offer an application protocol (ALPN, RFC 7301: "pop3", "imap"), unless this
+ * server has refused one. Most servers ignore what they do not know; some end
+ * the handshake. Before the handshake.
+ */
+void tls_offer(SSL *ssl, const char *protocol);
+/* A handshake failed that had offered one, to a server that has never taken
+ * any with an offer in it: worth another attempt without. */
+bool tls_offer_failed(SSL *ssl);
+/* That attempt went well: never offer to this server again. */
+void tls_offer_never(SSL *ssl);
+
 /* After the handshake: 0, or -1 and the reason as words in why. */
 int tls_verified(SSL *ssl, char *why, size_t cap);
 

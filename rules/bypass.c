@@ -23,7 +23,7 @@
 #include "rules/setdiff.h"
 
 /* What may be captured or queued. */
-static const uint16_t ports[] = { 25, 110, 465, 587 };
+static const uint16_t ports[] = { 25, 110, 143, 465, 587 };
 #define NPORTS (sizeof(ports) / sizeof(ports[0]))
 
 static const char *

@@ -206,6 +206,12 @@ gate_shut(struct gate *g, const char *set, uint16_t port)
 	return gate_refused(g, set, error);
 }
 
+static const char *const addr_set_base[ADDR_SET_COUNT] = {
+	[ADDR_SET_OWN] = SET_OWN,
+	[ADDR_SET_POP3] = SET_POP3,
+	[ADDR_SET_IMAP] = SET_IMAP,
+};
+
 int
 gate_addr(struct gate *g, enum addr_set set, const struct addr *a, bool add)
 {
@@ -217,7 +223,7 @@ gate_addr(struct gate *g, enum addr_set set, const struct addr *a, bool add)
 
 	if (set >= ADDR_SET_COUNT || (!v4 && a->family != AF_INET6))
 		return -1;
-	set_name(name, set == ADDR_SET_OWN ? SET_OWN : SET_POP3, a->family);
+	set_name(name, addr_set_base[set], a->family);
 	request_open(&r, g, add ? IPSET_CMD_ADD : IPSET_CMD_DEL, a->family,
 		name, 0);
 	ip = mnl_attr_nest_start(r.head, IPSET_ATTR_IP);

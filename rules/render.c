@@ -49,6 +49,7 @@ enum {
 	REDIRECT = 1 << 8,
 	LOCAL = 1 << 9,
 	AS_LINE = 1 << 10,	/* source = "client" */
+	WRAP_IMAP = 1 << 11,
 	OPTIONS = (1 << 12) - 1,
 
 	OF_BLOCK = 1 << 12,
@@ -235,6 +236,11 @@ static const struct row rows[] = {
 		TO(SET_POP3), "@sallyport_capture", "POP3 to a listed server" },
 	{ TABLE_SELECT, WRAP, "sallyport_select", "-p tcp -m tcp --dport 110 ",
 		"RETURN", "POP3 to anybody else" },
+	{ TABLE_SELECT, WRAP_IMAP, "sallyport_select",
+		"-p tcp -m tcp --dport 143 " TO(SET_IMAP), "@sallyport_capture",
+		"IMAP to a listed server" },
+	{ TABLE_SELECT, WRAP_IMAP, "sallyport_select",
+		"-p tcp -m tcp --dport 143 ", "RETURN", "IMAP to anybody else" },
 	{ TABLE_SELECT, ALWAYS, "sallyport_select", IN(SET_ALLOW), "RETURN",
 		"allowlist" },
 	{ TABLE_SELECT, ALWAYS, "sallyport_select", IN(SET_ACARRY),
@@ -382,6 +388,7 @@ render_ports(const struct conf *c, char *out, size_t size)
 	for (size_t i = 0; i < c->nservers; i++) {
 		n = port_add(ports, n, max, c->servers[i].submission.port);
 		n = port_add(ports, n, max, c->servers[i].pop3.port);
+		n = port_add(ports, n, max, c->servers[i].imap.port);
 		n = port_add(ports, n, max, c->servers[i].starttls);
 	}
 	qsort(ports, n, sizeof(*ports), port_compare);
@@ -416,8 +423,8 @@ words_set(const struct conf *c, uint8_t family, struct words w[NWORDS])
 	snprintf(w[W_RESET].value, size, "0x%x/0x%x", c->mark_reset,
 		c->mark_mask);
 	snprintf(w[W_4].value, size, "%s", v4 ? "4" : "6");
-	snprintf(w[W_CLIENTS].value, size, "%s",
-		c->pop3_wrap ? "25,110" : "25");
+	snprintf(w[W_CLIENTS].value, size, "25%s%s",
+		c->pop3_wrap ? ",110" : "", c->imap_wrap ? ",143" : "");
 	render_ports(c, w[W_SERVERS].value, size);
 	snprintf(w[W_ICMP].value, size, "%s", v4 ? "icmp" : "ipv6-icmp");
 	snprintf(w[W_IP].value, size, "%s", v4 ? "127.0.0.1" : "::1");
@@ -475,7 +482,8 @@ options_of(const struct conf *c)
 
 	return (redirect ? REDIRECT : TPROXY) | (c->local ? LOCAL : 0) |
 		(c->source == SOURCE_CLIENT ? AS_LINE : 0) |
-		(c->pop3_wrap ? WRAP : 0) | (c->pass_own ? PASS_OWN : 0) |
+		(c->pop3_wrap ? WRAP : 0) | (c->imap_wrap ? WRAP_IMAP : 0) |
+		(c->pass_own ? PASS_OWN : 0) |
 		(c->fail_closed ? CLOSED : 0) | (c->nfq_queue != 0 ? QUEUE : 0) |
 		(c->nfq_submission ? SUBMISSION : 0) |
 		(c->return_path != RETURN_OFF ? BACK : 0) |

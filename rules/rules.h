@@ -39,6 +39,7 @@ struct conf;
 enum addr_set {
 	ADDR_SET_OWN,	/* sallyport_own: the provider's hosts, pass_destinations */
 	ADDR_SET_POP3,	/* sallyport_pop3: listed servers with pop3 */
+	ADDR_SET_IMAP,	/* sallyport_imap: listed servers with imap */
 	ADDR_SET_COUNT
 };
 

@@ -43,7 +43,7 @@ enum {
 	KIND_DROP = 1 << 4,
 	KIND_ALLOW = 1 << 5,
 	KIND_ACARRY = 1 << 6,
-	KIND_PLAIN = 1 << 7,	/* pass, never, own, pop3, bypass */
+	KIND_PLAIN = 1 << 7,	/* pass, never, own, pop3, imap, bypass */
 	KIND_FIRST = 1 << 8,
 };
 
@@ -72,6 +72,8 @@ static const struct {
 	{ SET_OWN, "the provider's own hosts, kept by the daemon",
 		KIND_PLAIN, false, true },
 	{ SET_POP3, "POP3 servers to wrap, kept by the daemon",
+		KIND_PLAIN, false, true },
+	{ SET_IMAP, "IMAP servers to wrap, kept by the daemon",
 		KIND_PLAIN, false, true },
 	{ SET_FIRST, "lines whose first packets are queued",
 		KIND_FIRST, false, false },
@@ -402,16 +404,25 @@ never_collect(const struct conf *c, struct owners *o)
 	return 0;
 }
 
+static bool
+is_in_set(const struct server_conf *s, const char *base)
+{
+	if (strcmp(base, SET_OWN) == 0)
+		return s->own;
+	return (strcmp(base, SET_POP3) == 0 ? &s->pop3 : &s->imap)->mode !=
+		TLS_NONE;
+}
+
 /* Addresses of the configuration; what DNS says is added by the daemon. */
 static int
-servers_collect(const struct conf *c, bool pop3, struct owners *o)
+servers_collect(const struct conf *c, const char *base, struct owners *o)
 {
 	struct prefix p;
 
 	for (size_t i = 0; i < c->nservers; i++) {
 		const struct server_conf *s = &c->servers[i];
 
-		if (pop3 ? s->pop3.mode == TLS_NONE : !s->own)
+		if (!is_in_set(s, base))
 			continue;
 		for (size_t j = 0; j < s->naddresses; j++) {
 			prefix_of_addr(&p, &s->addresses[j], 128);
@@ -431,10 +442,9 @@ owners_collect(const struct conf *c, int64_t now, const char *base,
 		return allow_collect(c, now, o);
 	if (strcmp(base, SET_NEVER) == 0)
 		return never_collect(c, o);
-	if (strcmp(base, SET_OWN) == 0)
-		return servers_collect(c, false, o);
-	if (strcmp(base, SET_POP3) == 0)
-		return servers_collect(c, true, o);
+	if (strcmp(base, SET_OWN) == 0 || strcmp(base, SET_POP3) == 0 ||
+	    strcmp(base, SET_IMAP) == 0)
+		return servers_collect(c, base, o);
 	if (strncmp(base, SET_BYPASS, strlen(SET_BYPASS)) == 0 ||
 	    strncmp(base, SET_CALM, strlen(SET_CALM)) == 0)
 		return 0;

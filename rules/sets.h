@@ -24,6 +24,7 @@
 #define SET_NEVER "sallyport_never"
 #define SET_OWN "sallyport_own"
 #define SET_POP3 "sallyport_pop3"
+#define SET_IMAP "sallyport_imap"
 #define SET_FIRST "sallyport_first"
 
 /* Of class number N with enforce = "listed": its lines, its destinations. The

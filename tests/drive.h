@@ -15,9 +15,10 @@
  *	"c text"   next lines the client gets; "s text": the server gets
  *	"y text"   server gets exactly text, no CRLF added
  *	"z text"   client gets exactly text
- *	"! words"  next event: dial tls:465, tls, tunnel, hangup,
+ *	"! words"  next event: dial tls:465, tls, ask, tunnel, hangup,
  *	           fail REASON, close REASON
  *	"U"        the dial or the TLS asked for succeeded
+ *	"O yes"    the answer to ask: the plain port offers STARTTLS ("O no")
  *	"F REASON detail"  the session fails from outside
  *	"E"        the server's end of file, as pump.c treats it
  *	"x CS"     what is expected from client and server: N L C D R
@@ -55,6 +56,8 @@ struct drive {
 	uint8_t *sink[2];
 	bool up;		/* there is a server side */
 	bool waiting;		/* for U */
+	bool asking;		/* for O */
+	enum offer offer;	/* fuzzers: what is answered at once */
 	bool secure;		/* the server side is in TLS */
 	bool closed;
 	bool guard;		/* submit: nothing but TLS is asked for in clear */
@@ -171,7 +174,8 @@ drive_fail(struct drive *d, enum reason why, const char *detail)
 static inline void
 drive_dial(struct drive *d)
 {
-	static const char *const mode[] = { "plain", "tls", "starttls" };
+	static const char *const mode[] = { "plain", "tls", "starttls",
+		"plain" };
 	char where[32];
 
 	if (d->up && drive_left(&d->in[CLIENT]) > 0) {
@@ -184,6 +188,25 @@ drive_dial(struct drive *d)
 	snprintf(where, sizeof(where), "%s:%u", mode[d->m.dial.mode],
 		d->m.dial.port);
 	drive_event(d, "dial", where);
+}
+
+static inline void
+drive_act(struct drive *d, enum act act);
+
+/* dial_offered */
+static inline void
+drive_offered(struct drive *d, enum offer offer)
+{
+	struct sink out[2];
+	enum act act;
+
+	DRIVE_CHECK(offer != OFFER_UNKNOWN);
+	d->asking = false;
+	d->m.offer = offer;
+	drive_sinks(d, out);
+	act = d->m.ops->offered(&d->m, out);
+	drive_flush(d, out, SINK_ROOM);
+	drive_act(d, act);
 }
 
 /* session_act */
@@ -212,6 +235,12 @@ drive_act(struct drive *d, enum act act)
 		}
 		d->m.expect[CLIENT] = d->m.expect[SERVER] = EXPECT_RAW;
 		drive_event(d, "tunnel", "");
+		break;
+	case ACT_ASK:
+		d->asking = true;
+		drive_event(d, "ask", "");
+		if (d->offer != OFFER_UNKNOWN)
+			drive_offered(d, d->offer);
 		break;
 	case ACT_HANGUP:
 		d->up = false;
@@ -498,7 +527,7 @@ drive_step(struct drive *d, const char *step, size_t pieces)
 	uint8_t *p;
 	size_t n;
 
-	if (strchr("CSXYUFE", step[0]) != NULL &&
+	if (strchr("CSXYUOFE", step[0]) != NULL &&
 	    drive_quiet(d, step) == -1)
 		return -1;
 	switch (step[0]) {
@@ -518,6 +547,12 @@ drive_step(struct drive *d, const char *step, size_t pieces)
 		return drive_expect_step(d, step);
 	case 'U':
 		drive_upstream(d);
+		drive_run(d);
+		return 0;
+	case 'O':
+		DRIVE_CHECK(d->asking);
+		drive_offered(d, strcmp(text, "yes") == 0 ? OFFER_STARTTLS :
+			OFFER_NONE);
 		drive_run(d);
 		return 0;
 	case 'F':

@@ -2,9 +2,10 @@
  * pop3.c - fuzz target: a POP3 client and its server
  *
  * Records as tests/drive.h reads them. Until the login each side gets whole
- * lines without NUL or bare CR; STLS never reaches either side as a command or
- * capability, a "-PLUS" mechanism never the client; whatever we say by
- * ourselves at the end is one [SYS/TEMP] line.
+ * lines without NUL or bare CR; no command STLS of the client's reaches the
+ * server it is wrapped to; STLS is shown exactly when the plain port has it, a
+ * "-PLUS" mechanism never; whatever we say by ourselves at the end is one
+ * [SYS/TEMP] line. The first octet chooses the server's mode and the answer.
  */
 #include <stdint.h>
 #include <strings.h>
@@ -13,20 +14,21 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const struct server_conf server = {
-	.name = (char[]){ "pop" }, .pop3 = { TLS_IMPLICIT, 995 },
+static const struct server_conf server[] = {
+	{ .name = (char[]){ "pop" }, .pop3 = { TLS_IMPLICIT, 995 } },
+	{ .name = (char[]){ "pop" }, .pop3 = { TLS_STARTTLS, 110 } },
+	{ .name = (char[]){ "pop" }, .pop3 = { TLS_PLAIN, 110 } },
 };
 
 /* The list that runs is an answer to CAPA. */
 static bool is_capa;
 
 static bool
-contains(const struct line *l, const char *word)
+has_plus(const struct line *l)
 {
-	size_t n = strlen(word);
-
-	for (size_t i = 0; i + n <= l->len; i++)
-		if (strncasecmp((const char *)l->text + i, word, n) == 0)
+	for (size_t i = 0; i + 5 <= l->len; i++)
+		if (strncasecmp((const char *)l->text + i, "-PLUS", 5) == 0 &&
+		    (i + 5 == l->len || l->text[i + 5] == ' '))
 			return true;
 	return false;
 }
@@ -40,12 +42,21 @@ look(struct drive *d, enum side from, const struct line *l,
 	const struct sink *k = &out[to];
 	struct line sent;
 
+	/* words of our own towards the server */
+	if (from == SERVER && out[SERVER].len > 0)
+		DRIVE_CHECK(out[SERVER].len == 6 &&
+			memcmp(out[SERVER].p, "STLS\r\n", 6) == 0);
 	if (from == CLIENT && (int)before != POP3_AUTH_CLIENT)
 		is_capa = l->len >= 4 &&
 			strncasecmp((const char *)l->text, "CAPA", 4) == 0;
 	if (k->len == 0)
 		return;
 	DRIVE_CHECK(frame_line(k->p, k->len, &sent) == 1);
+	if (d->m.offer == OFFER_STARTTLS && (int)before == POP3_LIST &&
+	    is_capa && sent.total == 6 && k->len == 9) {
+		DRIVE_CHECK(memcmp(k->p, "STLS\r\n.\r\n", 9) == 0);
+		return;
+	}
 	DRIVE_CHECK(sent.total == k->len);
 	DRIVE_CHECK((sent.flags & (LINE_NUL | LINE_BARE_CR)) == 0);
 	const char *text = (const char *)sent.text;
@@ -56,23 +67,25 @@ look(struct drive *d, enum side from, const struct line *l,
 	if ((int)before == POP3_LIST && is_capa) {
 		DRIVE_CHECK(!is_stls);
 		DRIVE_CHECK(sent.len < 5 || strncasecmp(text, "SASL ", 5) != 0 ||
-			!contains(&sent, "-PLUS"));
+			!has_plus(&sent));
 	}
-	(void)d;
 }
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct context x = { .gateway = "gw1", .server = &server, .id = "ID0" };
+	struct context x = { .gateway = "gw1", .id = "ID0" };
+	unsigned choice = size > 0 ? data[0] : 0;
 	struct drive d;
 	size_t before;
 
 	is_capa = false;
+	x.server = &server[choice % 3];
 	drive_open(&d);
 	d.look = look;
+	d.offer = choice & 4 ? OFFER_STARTTLS : OFFER_NONE;
 	pop3_init(&d.m, &x);
-	drive_records(&d, data, size);
+	drive_records(&d, data + (size > 0), size - (size > 0));
 	before = d.out[CLIENT].len;
 	d.closed = false;
 	drive_fail(&d, REASON_SERVER_TIMEOUT, "");

@@ -89,10 +89,10 @@ def mpop(line, server, auth="user", password=PASSWORD, user="kenji",
     return result
 
 
-def fetchmail(line, server, user="kenji", password=PASSWORD):
-    """POP3 on port 110 with APOP; the mail that came is in .mail."""
+def fetchmail(line, server, user="kenji", password=PASSWORD, protocol="APOP"):
+    """Without TLS, POP3 with APOP or IMAP; the mail that came is in .mail."""
     box = tempfile.mktemp(dir=TMP, suffix=".mbox")
-    path = config(f'poll "{server}" protocol APOP username '
+    path = config(f'poll "{server}" protocol {protocol} username '
                   f'"{user}@isp.example" password "{password}" '
                   'sslproto "" fetchall\n')
     result = proc.run(line, [
@@ -110,6 +110,33 @@ def curl_pop3(line, server, user="kenji", password=PASSWORD, options="*",
         "curl", "-sS", "-v", "--login-options", f"AUTH={options}",
         "-u", f"{user}@isp.example:{password}", "-m", "30",
         f"pop3://{host}/{number}"])
+
+
+def curl_imap(line, server, user="kenji", password=PASSWORD, options="PLAIN",
+              name=None, message=";MAILINDEX=1", extra=()):
+    """IMAP on port 143; with a name STARTTLS is required, and verified."""
+    host = name or (f"[{server}]" if ":" in server else server)
+    secure = ["--ssl-reqd", "--cacert", TRUST, "--resolve",
+              f"{name}:143:{server}"] if name else []
+    return proc.run(line, [
+        "curl", "-sS", "-v", "--login-options", f"AUTH={options}", *secure, *extra,
+        "-u", f"{user}@isp.example:{password}", "-m", "30",
+        f"imap://{host}/INBOX{message}"])
+
+
+def mbsync(line, server, user="kenji", password=PASSWORD, tls="None"):
+    """isync: the whole INBOX into a Maildir; the mail that came is in .mail."""
+    home = Path(tempfile.mkdtemp(dir=TMP))
+    path = config(
+        f"IMAPAccount a\nHost {server}\nUser {user}@isp.example\n"
+        f"Pass {password}\nSSLType {tls}\nCertificateFile {TRUST}\n"
+        "AuthMechs *\nTimeout 30\n\nIMAPStore far\nAccount a\n\n"
+        f"MaildirStore near\nPath {home}/\nInbox {home}/INBOX\n\n"
+        "Channel c\nFar :far:\nNear :near:\nPatterns INBOX\nCreate Near\n"
+        f"SyncState {home}/\nSync Pull\n")
+    result = proc.run(line, ["mbsync", "-V", "-c", path, "c"])
+    result.mail = "".join(mail.read_text() for mail in home.glob("INBOX/*/*"))
+    return result
 
 
 def curl_smtp(line, server, to, token, user="kenji", password=PASSWORD,

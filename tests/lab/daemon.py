@@ -43,9 +43,10 @@ allow = {{ file = "/etc/sallyport/allow.list"; }};
 pass_destinations = ( "own" );
 servers = (
   {{ name = "mail.isp.example"; submission = "{submission}"; starttls = 587;
-    pop3 = "tls:995"; own = true; }},
+    pop3 = "tls:995"; imap = "tls:993"; own = true; }},
   {{ name = "mx.isp.example"; own = true; }},
-  {{ name = "odd.isp.example"; submission = "tls:465"; pop3 = "tls:995"; }}
+  {{ name = "odd.isp.example"; submission = "tls:465"; pop3 = "tls:995";
+    imap = "tls:993"; }}
 );
 smtp = {{
   max_per_line = {per_line};
@@ -55,6 +56,7 @@ smtp = {{
     url = "https://isp.example/op25b"; }};
 }};
 pop3 = {{ wrap = "listed"; }};
+imap = {{ wrap = "listed"; }};
 nfq = {{ lines = 20000; }};
 """
 
@@ -112,7 +114,7 @@ def built():
 class Daemon:
     """One daemon of the lab, its rules, its log."""
 
-    PORTS = (25, 110)
+    PORTS = (25, 110, 143)
 
     def __init__(self, config=None, ns="gw"):
         """config: text; None: the shipped sample, unchanged.  ns: where."""

@@ -65,6 +65,13 @@ service pop3 {{
   service_count = 1000
   process_min_avail = 4
 }}
+service imap {{
+  service_count = 1000
+  process_min_avail = 4
+}}
+protocol imap {{
+  mail_plugins = imap_zlib
+}}
 service stats {{
   client_limit = 10000
 }}

@@ -320,18 +320,22 @@ def starttls_is_tunnelled(play):
 
 # ---- POP3 -----------------------------------------------------------------
 
-def fetch(play, program, told, method):
+def put_mail(play):
+    """One fresh mail in the mailbox: its token, and Dovecot's log until now."""
     token = play.token()
     play.world.empty("kenji")
     play.world.put("kenji", clients.message(token, "mei@alpha.example",
                                             "kenji@isp.example"))
-    before = len(proc.tail(DOVECOT_LOG, 10 ** 6).splitlines())
-    play.do(f"line legacy, {told} without TLS to mail.isp.example:110")
-    result = program("legacy", play.at("isp"))
-    play.quote(result, r"(\+OK (Dovecot|Logged)| (USER|PASS|APOP) )")
-    play.check("the message is fetched", token in result.mail, result.out)
-    play.arrived(f"{token} in the program's mailbox" if token in result.mail
+    return token, len(proc.tail(DOVECOT_LOG, 10 ** 6).splitlines())
+
+
+def check_fetched(play, token, mail, out):
+    play.check("the message is fetched", token in mail, out)
+    play.arrived(f"{token} in the program's mailbox" if token in mail
                  else "nothing in the program's mailbox")
+
+
+def check_login(play, before, method):
     tail = proc.tail(DOVECOT_LOG, 10 ** 6).splitlines()[before:]
     login = next((line for line in tail if "Login: user=<kenji" in line
                   and f"method={method}" in line), "")
@@ -340,6 +344,15 @@ def fetch(play, program, told, method):
                login or "\n".join(tail))
     if login:
         play.arrived("Dovecot: " + login.split("Info: ", 1)[-1])
+
+
+def fetch(play, program, told, method):
+    token, before = put_mail(play)
+    play.do(f"line legacy, {told} without TLS to mail.isp.example:110")
+    result = program("legacy", play.at("isp"))
+    play.quote(result, r"(\+OK (Dovecot|Logged)| (USER|PASS|APOP) )")
+    check_fetched(play, token, result.mail, result.out)
+    check_login(play, before, method)
     play.check_log("wrap", line=line_text("legacy", play.family),
                    dst=endpoint(play.at("isp"), 110))
 
@@ -354,6 +367,40 @@ def pop3_apop_survives(play):
     fetch(play, clients.fetchmail, "fetchmail with APOP", "APOP")
 
 
+# ---- IMAP -----------------------------------------------------------------
+
+@scene("mail is read by IMAP in clear")
+def imap_is_wrapped(play):
+    token, before = put_mail(play)
+    play.do("line legacy, curl without TLS to mail.isp.example:143")
+    result = clients.curl_imap("legacy", play.at("isp"))
+    play.quote(result, r"^< (\* OK|A\d+ OK)", r"^> A\d+ (AUTH|LOGIN)")
+    play.check_said(result, r"\* OK \[CAPABILITY [^]]*AUTH=PLAIN[^]]*\] ",
+                    "the capabilities inside the greeting allow a login")
+    play.check("LOGINDISABLED of the clear port is not shown",
+               "LOGINDISABLED" not in result.out, result.out)
+    check_fetched(play, token, result.out, result.out)
+    check_login(play, before, "PLAIN")
+    play.check_log("wrap", line=line_text("legacy", play.family),
+                   dst=endpoint(play.at("isp"), 143))
+
+
+@scene("a modern mail program requires STARTTLS on port 143")
+def imap_starttls_is_tunnelled(play):
+    token, before = put_mail(play)
+    play.do("line legacy, curl to mail.isp.example:143, TLS required, "
+            "certificate verified by curl")
+    result = clients.curl_imap("legacy", play.at("isp"),
+                               name="mail.isp.example")
+    play.quote(result, r"STARTTLS", r"subject:", r"SSL certificate verify")
+    play.check_said(result, r"CN=mail\.isp\.example",
+                    "the server's real certificate")
+    check_fetched(play, token, result.out, result.out)
+    check_login(play, before, "PLAIN")
+    play.check_log("tunnel", line=line_text("legacy", play.family),
+                   dst=endpoint(play.at("isp"), 143))
+
+
 # ---- trust ----------------------------------------------------------------
 
 @scene("the provider suddenly presents a certificate of the wrong name")
@@ -366,13 +413,18 @@ def wrong_name_is_refused(play):
         play.check("the good session is good", good.ok, good.out)
         good = clients.mpop("legacy", play.at("isp"), "user", user="hana")
         play.check("the good POP3 session is good", good.ok, good.out)
+        good = clients.curl_imap("legacy", play.at("isp"), message="",
+                                 extra=("-X", "NOOP"))
+        play.check("the good IMAP session is good", good.ok, good.out)
         try:
             play.world.show_certificate("wrong")
             play.do("mail.isp.example now shows www.elsewhere.example; "
-                    "line legacy: swaks AUTH LOGIN on 25, mpop USER on 110")
+                    "line legacy: swaks AUTH LOGIN on 25, mpop USER on 110, "
+                    "curl LOGIN on 143")
             smtp = clients.swaks_auth("legacy", play.at("isp"),
                                       "info@alpha.example", token)
             pop3 = clients.mpop("legacy", play.at("isp"), "user")
+            imap = clients.curl_imap("legacy", play.at("isp"))
             starttls = clients.msmtp(
                 "legacy", play.at("isp"), "mail.isp.example",
                 "info@alpha.example", token, auth="plain")
@@ -381,8 +433,11 @@ def wrong_name_is_refused(play):
         seen = capture.bytes()
     play.quote(smtp, r"^<.*421")
     play.quote(pop3, r"-ERR")
+    play.quote(imap, r"BYE")
     play.check_said(smtp, r"<.*\b421[- ]", "SMTP: 421")
     play.check_said(pop3, r"-ERR \[SYS/TEMP\]", "POP3: -ERR [SYS/TEMP]")
+    play.check_said(imap, r"\* BYE \[UNAVAILABLE\]",
+                    "IMAP: BYE [UNAVAILABLE]")
     play.check("the program that verifies itself refuses too",
                not starttls.ok, starttls.out)
     play.check("the gateway's upstream was captured", len(seen) > 10000,

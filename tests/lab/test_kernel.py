@@ -81,7 +81,7 @@ nfq = {{ submission = true; return_path = "{back}"; }};
 allow = {{ file = "{allow}"; }};
 pass_destinations = ( "own", "203.0.113.128/25", "2001:db8:f:1::/64" );
 servers = ( {{ name = "mail.isp.example"; submission = "tls:465";
-  pop3 = "tls:995"; own = true;
+  pop3 = "tls:995"; imap = "tls:993"; own = true;
   addresses = ( "203.0.113.80", "2001:db8:f::80" ); }} );
 pop3 = {{ wrap = "listed"; }};
 """
@@ -302,7 +302,7 @@ def machine(tmp_path_factory):
     raise_network()
     speakers = []
     for v in (0, 1):
-        for port in (25, 80, 110, 587):
+        for port in (25, 80, 110, 143, 587):
             speakers.append(Speaker("server", INTERNET, v, "::" if v else
                                     "0.0.0.0", port))
         speakers.append(Speaker("proxy", GATEWAY, v, "::1" if v else
@@ -417,7 +417,7 @@ def test_shut_gate_captures_nothing(kernel, v):
 
 @FAMILIES
 def test_who_is_captured(kernel, v):
-    kernel.open(25, 110)
+    kernel.open(25, 110, 143)
     want = {("block", "mx"): "proxy", ("carry", "mx"): "proxy",
             ("hole", "mx"): "proxy", ("acarry", "mx"): "proxy",
             ("allowed", "mx"): "server", ("watch", "mx"): "server",
@@ -431,11 +431,12 @@ def test_who_is_captured(kernel, v):
     assert got == want
     assert who(v, "drop", "mx", timeout=1) == "nothing"
     assert who(v, "drop", "own") == "server"
-    # POP3: only of listed servers, for every subscriber
-    assert who(v, "watch", "own", 110) == "proxy"
-    assert who(v, "allowed", "own", 110) == "proxy"
-    assert who(v, "nobody", "own", 110) == "server"
-    assert who(v, "block", "mx", 110) == "server"
+    # POP3 and IMAP: only of listed servers, for every subscriber
+    for port in (110, 143):
+        assert who(v, "watch", "own", port) == "proxy"
+        assert who(v, "allowed", "own", port) == "proxy"
+        assert who(v, "nobody", "own", port) == "server"
+        assert who(v, "block", "mx", port) == "server"
     assert who(v, "block", "mx", 80) == "server"
 
 

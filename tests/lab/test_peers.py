@@ -39,16 +39,23 @@ def pop3(family=4):
     return Peer("legacy", net.address("isp", family), 110)
 
 
-OPENERS = {"block": block, "submit": submit, "relay": relay, "pop3": pop3}
+def imap(family=4):
+    return Peer("legacy", net.address("isp", family), 143)
+
+
+OPENERS = {"block": block, "submit": submit, "relay": relay, "pop3": pop3,
+           "imap": imap}
 KINDS = {"block": ("block",), "submit": ("submit", "tunnel"),
-         "relay": ("relay",), "pop3": ("wrap", "tunnel")}
+         "relay": ("relay",), "pop3": ("wrap", "tunnel"),
+         "imap": ("wrap", "tunnel")}
+WELCOME = ("220", "+OK", "* O")
 
 
 def still_serves(kind):
     with OPENERS[kind]() as peer:
-        assert peer.line()[:3] in ("220", "+OK"), peer
-        peer.send("QUIT")
-        assert peer.line()[:3] in ("221", "+OK"), peer
+        assert peer.line()[:3] in WELCOME, peer
+        peer.send("a LOGOUT" if kind == "imap" else "QUIT")
+        assert peer.line()[:3] in ("221", "+OK", "* B"), peer
 
 
 # ---- clients --------------------------------------------------------------
@@ -70,14 +77,14 @@ NOISE = {
 
 
 @pytest.mark.parametrize("noise", sorted(NOISE))
-@pytest.mark.parametrize("kind", ("block", "submit", "pop3"))
+@pytest.mark.parametrize("kind", ("block", "submit", "pop3", "imap"))
 def test_noise_ends_with_a_reason(gate, kind, noise):
     since = gate.here()
     with OPENERS[kind]() as peer:
-        assert peer.line()[:3] in ("220", "+OK"), peer
+        assert peer.line()[:3] in WELCOME, peer
         try:
             peer.send(NOISE[noise])
-            peer.send(b"\r\nQUIT\r\n")
+            peer.send(b"\r\nQUIT\r\na LOGOUT\r\n")
             how, _ = peer.end()
         except OSError:
             how = "reset"
@@ -87,15 +94,16 @@ def test_noise_ends_with_a_reason(gate, kind, noise):
     still_serves(kind)
 
 
-@pytest.mark.parametrize("kind", ("block", "submit", "pop3"))
+@pytest.mark.parametrize("kind", ("block", "submit", "pop3", "imap"))
 def test_tls_hello_without_an_end_of_line_is_answered(gate, kind):
     """It holds no LF and waits for an answer: so would we."""
     since = gate.here()
     with OPENERS[kind]() as peer:
-        assert peer.line()[:3] in ("220", "+OK"), peer
+        assert peer.line()[:3] in WELCOME, peer
         peer.send(NOISE["tls-hello"])
         how, words = peer.end()
-        assert how == "eof" and words[:3] in (b"421", b"500", b"-ER"), peer
+        assert how == "eof", peer
+        assert words[:3] in (b"421", b"500", b"-ER", b"* B"), peer
     gate.wait_event(since, *KINDS[kind], reason="client-protocol")
     still_serves(kind)
 
@@ -121,7 +129,18 @@ STEPS = {
     "relay": ("EHLO pc", "MAIL FROM:<a@b.example>",
               "RCPT TO:<info@alpha.example>", "DATA", "half a message"),
     "pop3": ("CAPA", "USER kenji@isp.example", f"PASS {PASSWORD}", "STAT"),
+    # One line of answer to each.
+    "imap": ("a ENABLE X", "b LOGIN kenji@isp.example {23+}", PASSWORD,
+             "c UNSELECT"),
 }
+
+
+def answer_to(peer, kind, step):
+    if step == "CAPA":
+        return peer.dotted()
+    if kind in ("pop3", "imap"):
+        return [] if step.endswith("+}") else [peer.line()]
+    return peer.reply()
 
 
 @FAMILIES
@@ -138,8 +157,7 @@ def test_leaving_at_any_point_leaves_nothing(gate, kind, how, family):
                 for step in STEPS[kind][:count]:
                     peer.send(step)
                     if wait and not step.startswith("half"):
-                        (peer.dotted if step == "CAPA"
-                         else peer.reply if kind != "pop3" else peer.line)()
+                        answer_to(peer, kind, step)
             getattr(peer, how)()
     still_serves(kind)
 
@@ -154,13 +172,11 @@ def test_one_byte_at_a_time(gate, kind, family):
                 "DATA", "half a message")]:
             for byte in step.encode() + b"\r\n":
                 peer.sock.sendall(bytes([byte]))
-            if step == "CAPA":
-                assert peer.dotted()[0].startswith("+OK"), peer
-            elif kind == "pop3":
-                assert peer.line().startswith("+OK"), peer
-            else:
-                want = "550" if kind == "block" and step[:4] == "RCPT" else "2"
-                assert peer.reply()[0].startswith(want), peer
+            want = {"pop3": "+OK", "imap": ""}.get(kind, "2")
+            if kind == "block" and step[:4] == "RCPT":
+                want = "550"
+            for line in answer_to(peer, kind, step)[:1]:
+                assert line.startswith(want), peer
 
 
 @FAMILIES
@@ -178,14 +194,18 @@ def test_bytes_behind_starttls_are_never_heard(gate, family):
 
 
 @FAMILIES
-def test_pop3_shows_no_stls_that_it_cannot_keep(gate, family):
-    """Hidden from the list, and refused to whoever asks all the same."""
-    with pop3(family) as peer:
-        assert peer.line().startswith("+OK"), peer
-        peer.send("CAPA")
-        assert "STLS" not in peer.dotted(), peer
-        peer.send("STLS")
-        assert peer.line().startswith("-ERR"), peer
+def test_bytes_behind_stls_and_starttls_of_imap(gate, family):
+    """The same of the wrapped protocols."""
+    for open_it, attack in ((pop3, b"STLS\r\nUSER kenji\r\n"),
+                            (imap, b"a STARTTLS\r\nb NOOP\r\n")):
+        since = gate.here()
+        with open_it(family) as peer:
+            assert "OK" in peer.line(), peer
+            peer.send(attack)
+            how, data = peer.end()
+            assert how in ("eof", "reset"), peer
+            assert b"UNAVAILABLE" in data or b"SYS/TEMP" in data, peer
+        gate.wait_event(since, "wrap", reason="tls-injection")
 
 
 @FAMILIES
@@ -366,6 +386,10 @@ def odd_pop3(family=4):
     return Peer("legacy", net.address("dns", family, 1), 110)
 
 
+def odd_imap(family=4):
+    return Peer("legacy", net.address("dns", family, 1), 143)
+
+
 BAD_SMTP = {
     "no-welcome": {"": b"554 5.3.2 Not today\r\n"},
     "closes": {"": None},
@@ -446,13 +470,16 @@ NO_TLS = {"plain": plain_talk, "half": half_handshake, "alert": alert,
 
 @FAMILIES
 @pytest.mark.parametrize("name", sorted(NO_TLS))
-@pytest.mark.parametrize("kind", ("submit", "pop3"))
+@pytest.mark.parametrize("kind", ("submit", "pop3", "imap"))
 def test_server_without_proper_tls_gets_nothing(gate, kind, name, family):
     """Never plain where TLS was promised."""
     since = gate.here()
-    port = 465 if kind == "submit" else 995
+    port = {"submit": 465, "pop3": 995, "imap": 993}[kind]
     with odd.OddServer(port, NO_TLS[name], tls=False) as server:
-        if kind == "submit":
+        if kind == "imap":
+            with odd_imap(family) as peer:
+                assert peer.line().startswith("* BYE [UNAVAILABLE]"), peer
+        elif kind == "submit":
             with odd_submit(family) as peer:
                 assert peer.line().startswith("220"), peer
                 assert peer.ask("EHLO pc")[0].startswith("421"), peer

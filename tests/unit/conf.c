@@ -162,7 +162,7 @@ static const struct refusal {
 	{ "unknown group", CLASS "jabberwock = { };\n",
 	  "F/s.conf:2: unknown option jabberwock; expected one of gateway, "
 	  "subscribers, allow, pass_destinations, tls, servers, smtp, nfq, "
-	  "pop3, zombie, log, ledger, control\n" },
+	  "pop3, imap, zombie, log, ledger, control\n" },
 	{ "unknown key in a class", WITH("port25 = \"watch\"; xyzzy = 1;"),
 	  "F/s.conf:1: unknown option subscribers.xyzzy; expected one of class, "
 	  "prefixes, prefixes_file, port25, enforce, "
@@ -442,7 +442,20 @@ static const struct refusal {
 	  "differ\n" },
 	{ "server without service", SERVER(""),
 	  "F/s.conf:2: server \"mail.isp.example\" has no service; expected "
-	  "submission, starttls, pop3 or own\n" },
+	  "submission, starttls, pop3, imap or own\n" },
+	{ "plain without addresses", SERVER("imap = \"plain:143\";"),
+	  "F/s.conf:2: servers.imap = \"plain:143\" without addresses would "
+	  "trust what DNS says; expected addresses = ( ... ) in this group, or "
+	  "tls\n" },
+	{ "plain submission", SERVER("submission = \"plain:587\";"),
+	  "F/s.conf:2: servers.submission = \"plain:587\"; expected "
+	  "\"tls:PORT\" or \"starttls:PORT\"\n" },
+	{ "imap mode", SERVER("imap = \"ssl:993\";"),
+	  "F/s.conf:2: servers.imap = \"ssl:993\"; expected \"tls:PORT\", "
+	  "\"starttls:PORT\" or, with addresses, \"plain:PORT\"\n" },
+	{ "listening on 143", CLASS "gateway = { listen_port = 143; };\n",
+	  "F/s.conf:2: gateway.listen_port = 143 is a captured port; expected a "
+	  "port of its own\n" },
 	{ "endpoint", SERVER("submission = \"ssl:465\";"),
 	  "F/s.conf:2: servers.submission = \"ssl:465\"; expected \"tls:PORT\" "
 	  "or \"starttls:PORT\"\n" },
@@ -450,8 +463,8 @@ static const struct refusal {
 	  "F/s.conf:2: servers.submission = \"tls:65536\"; expected "
 	  "\"tls:PORT\" or \"starttls:PORT\"\n" },
 	{ "endpoint 25", SERVER("submission = \"starttls:25\";"),
-	  "F/s.conf:2: servers.submission = \"starttls:25\": port 25 is not a "
-	  "submission port; expected \"tls:PORT\" or \"starttls:PORT\"\n" },
+	  "F/s.conf:2: servers.submission = \"starttls:25\": port 25 is no such "
+	  "service's port; expected \"tls:PORT\" or \"starttls:PORT\"\n" },
 	{ "tunnel to 25", SERVER("starttls = 25;"),
 	  "F/s.conf:2: servers.starttls = 25 would be a tunnel for spam; "
 	  "expected the submission port, 587\n" },
@@ -623,7 +636,9 @@ not_yet(void **state)
 		{ "pop3 = { wrap = \"opportunistic\"; };",
 		  NOT_YET("pop3.wrap", "opportunistic",
 			"\"off\", \"listed\"") },
-		{ "imap = { wrap = \"listed\"; };", LATER("imap") },
+		{ "imap = { wrap = \"opportunistic\"; };",
+		  NOT_YET("imap.wrap", "opportunistic",
+			"\"off\", \"listed\"") },
 		{ "zombie = { action = \"tarpit\"; };",
 		  NOT_YET("zombie.action", "tarpit", "\"log\"") },
 		{ "zombie = { suspect = 9.5; };",
@@ -649,14 +664,8 @@ not_yet(void **state)
 		{ "control = { console = \"127.0.0.1:9225\"; };",
 		  LATER("control.console") },
 		{ "servers = ( { name = \"a.example\"; own = true; "
-		  "imap = \"tls:993\"; } );", LATER("servers.imap") },
-		{ "servers = ( { name = \"a.example\"; own = true; "
 		  "prefixes_file = \"a.txt\"; } );",
 		  LATER("servers.prefixes_file") },
-		{ "servers = ( { name = \"a.example\"; "
-		  "pop3 = \"starttls:110\"; own = true; } );",
-		  ":2: servers.pop3 = \"starttls:110\": not available in this "
-		  "version; expected \"tls:PORT\"\n" },
 	};
 
 	(void)state;
@@ -692,12 +701,13 @@ defaults_written_out(void **state)
 	struct conf *c = load_good(CLASS
 		"gateway = { capture = \"tproxy\"; backend = \"iptables\"; };\n"
 		"smtp = { unknown_origin = \"block\"; };\n"
-		"pop3 = { wrap = \"off\"; };\n"
+		"pop3 = { wrap = \"off\"; }; imap = { wrap = \"off\"; };\n"
 		"log = { format = \"kv\"; envelope = \"none\"; "
 		"destination = \"full\"; };\n");
 
 	(void)state;
 	assert_false(c->pop3_wrap);
+	assert_false(c->imap_wrap);
 	assert_int_equal(c->log_format, LOG_FORMAT_KV);
 	conf_free(&c);
 	assert_null(c);
@@ -739,6 +749,7 @@ defaults(void **state)
 	assert_null(c->allow_file);
 	assert_int_equal(c->tls_min_server, TLS1_2_VERSION);
 	assert_true(c->pop3_wrap);
+	assert_true(c->imap_wrap);
 	assert_int_equal(c->max_per_line, 20);
 	assert_true(c->log_syslog);
 	assert_string_equal(c->control_socket, "/run/sallyport/control");
@@ -767,10 +778,10 @@ values(void **state)
 		"  user_control = \"c\"; };\n"
 		CLASS
 		"servers = ( { name = \"Mail.example\"; submission = "
-		"\"starttls:587\"; pop3 = \"tls:995\"; addresses = "
-		"( \"203.0.113.2\" ); },\n"
+		"\"starttls:587\"; pop3 = \"tls:995\"; imap = "
+		"\"plain:1143\"; addresses = ( \"203.0.113.2\" ); },\n"
 		"{ name = \"b.example\"; submission = \"starttls:587\"; "
-		"starttls = 0; } );\n"
+		"starttls = 0; imap = \"starttls:143\"; } );\n"
 		"pass_destinations = ( \"203.0.113.0/24\" );\n"
 		"tls = { trust = \"ca.pem\"; min_server = \"1.3\"; };\n"
 		"smtp = { max_per_line = 5; };\n"
@@ -810,6 +821,9 @@ values(void **state)
 	assert_int_equal(c->servers[0].naddresses, 1);
 	assert_int_equal(c->servers[1].starttls, 0);
 	assert_int_equal(c->servers[1].pop3.mode, TLS_NONE);
+	assert_int_equal(c->servers[0].imap.mode, TLS_PLAIN);
+	assert_int_equal(c->servers[0].imap.port, 1143);
+	assert_int_equal(c->servers[1].imap.mode, TLS_STARTTLS);
 	assert_false(c->pass_own);
 	assert_int_equal(c->npass_prefixes, 1);
 	assert_int_equal(c->tls_min_server, TLS1_3_VERSION);
@@ -1132,7 +1146,14 @@ explained(void **state)
 		  "Every line still reaches on port 25: mail.isp.example.\n"
 		  "Plain POP3 (port 110) is carried over verified TLS to "
 		  "mail.isp.example port 995; other servers are not "
-		  "touched.\n" },
+		  "touched.\nIMAP is not touched.\n" },
+		{ SERVER("pop3 = \"starttls:110\"; imap = \"plain:143\"; "
+		  "addresses = ( \"203.0.113.9\" );"),
+		  "Plain POP3 (port 110) is carried over verified TLS to "
+		  "mail.isp.example port 110 (STARTTLS); other servers are not "
+		  "touched.\nPlain IMAP (port 143) is carried over verified TLS "
+		  "to mail.isp.example port 143 (WITHOUT TLS, at its literal "
+		  "addresses); other servers are not touched.\n" },
 		{ CLASS "pass_destinations = ( \"203.0.113.0/24\" );\n",
 		  "Every line still reaches on port 25: 1 prefix.\n" },
 		{ CLASS "gateway = { on_failure = \"closed\"; };\n",
@@ -1223,7 +1244,7 @@ tables(void **state)
 	fclose(f);
 	assert_non_null(strstr(text, "gateway.workers = 0\n"));
 	assert_non_null(strstr(text, "subscribers.class = required\n"));
-	assert_non_null(strstr(text, "imap: not available in this version\n"));
+	assert_non_null(strstr(text, "accounts: not available in this version\n"));
 	assert_non_null(strstr(text, ".B gateway.workers\n"));
 	/* a line that roff would take for an unknown request */
 	assert_null(strstr(text, "\n.("));

@@ -25,15 +25,18 @@ enum { OWN, OTHER, POP_ONLY, OWN_MX };
 
 /* Class i is 198.18.i.0/24 and 2001:db8:i::/48, its action i. */
 static struct class_conf classes[ACTION_COUNT];
+static struct addr literal;
 static struct server_conf servers[] = {
 	[OWN] = { .name = (char[]){ "mail.isp.example" }, .own = true,
 		.submission = { TLS_IMPLICIT, 465 },
-		.pop3 = { TLS_IMPLICIT, 995 } },
+		.pop3 = { TLS_IMPLICIT, 995 }, .imap = { TLS_STARTTLS, 143 } },
 	[OTHER] = { .name = (char[]){ "mail.other.example" },
 		.submission = { TLS_STARTTLS, 587 } },
 	[POP_ONLY] = { .name = (char[]){ "pop.other.example" },
 		.pop3 = { TLS_IMPLICIT, 995 } },
-	[OWN_MX] = { .name = (char[]){ "mx.isp.example" }, .own = true },
+	[OWN_MX] = { .name = (char[]){ "mx.isp.example" }, .own = true,
+		.imap = { TLS_PLAIN, 1143 }, .addresses = &literal,
+		.naddresses = 1 },
 };
 static const char *const server_address[] = { "203.0.113.1", "203.0.113.2",
 	"203.0.113.3", "203.0.113.4" };
@@ -109,6 +112,10 @@ setup(void **state)
 		assert_int_equal(addr_parse(&a.addr, server_address[i]), 0);
 		upstream_server(upstream, &a);
 	}
+	a.server = OWN_MX;	/* one that only DNS knows */
+	assert_int_equal(addr_parse(&literal, "203.0.113.4"), 0);
+	assert_int_equal(addr_parse(&a.addr, "203.0.113.5"), 0);
+	upstream_server(upstream, &a);
 	a.op = SNAPSHOT_LAST;
 	upstream_server(upstream, &a);
 	upstream_own(upstream, &own);
@@ -206,6 +213,17 @@ static const struct row rows[] = {
 		REASON_NONE, ACTION_BLOCK, OTHER, "198.18.3.1" },
 	{ "198.18.3.1", "192.0.2.110:110", false, true, TREAT_RELAY,
 		REASON_NONE, ACTION_BLOCK, -1, "198.18.3.1" },
+	/* IMAP the same; without TLS only to a literal address */
+	{ "198.18.3.1", "203.0.113.1:143", false, true, TREAT_IMAP,
+		REASON_NONE, ACTION_BLOCK, OWN, "198.18.3.1" },
+	{ "198.18.3.1", "203.0.113.1:143", false, false, TREAT_RELAY,
+		REASON_NONE, ACTION_BLOCK, OWN, "198.18.3.1" },
+	{ "198.18.3.1", "203.0.113.3:143", false, true, TREAT_RELAY,
+		REASON_NONE, ACTION_BLOCK, POP_ONLY, "198.18.3.1" },
+	{ "198.18.3.1", "203.0.113.4:143", false, true, TREAT_IMAP,
+		REASON_NONE, ACTION_BLOCK, OWN_MX, "198.18.3.1" },
+	{ "198.18.3.1", "203.0.113.5:143", false, true, TREAT_RELAY,
+		REASON_NONE, ACTION_BLOCK, OWN_MX, "198.18.3.1" },
 	/* loops */
 	{ "198.18.3.1", "203.0.113.254:25", true, true, TREAT_RESET,
 		REASON_LOOP, ACTION_BLOCK, -1, "198.18.3.1" },
@@ -238,7 +256,7 @@ table(void **state)
 		assert_int_equal(addr_parse(&origin, r->origin), 0);
 		src.port = 40000;
 		conf.pass_own = r->pass_own;
-		conf.pop3_wrap = r->wrap;
+		conf.pop3_wrap = conf.imap_wrap = r->wrap;
 		policy_decide(&conf, upstream, &src, &origin, NOW, &d);
 		if (d.treatment != r->treatment || d.reason != r->reason ||
 		    d.class_index != r->class_index || d.server != r->server ||

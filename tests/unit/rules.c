@@ -292,6 +292,11 @@ servers_of_the_configuration(void **state)
 	f.servers[0].pop3 = (struct endpoint){ TLS_IMPLICIT, 995 };
 	contents(&f, SET_POP3, AF_INET6, got, sizeof(got));
 	assert_string_equal(got, "2001:db8::80/128");
+	contents(&f, SET_IMAP, AF_INET6, got, sizeof(got));
+	assert_string_equal(got, "");
+	f.servers[0].imap = (struct endpoint){ TLS_STARTTLS, 143 };
+	contents(&f, SET_IMAP, AF_INET, got, sizeof(got));
+	assert_string_equal(got, "203.0.113.80/32");
 }
 
 /* What the kernel would say: the longest prefix decides. */
@@ -427,22 +432,24 @@ rules_follow_options(void **state)
 	assert_false(has_rule(&r, "sallyport_select", SET_POP3));
 	assert_false(has_rule(&r, "sallyport_select", SET_OWN));
 	assert_true(has_rule(&r, "sallyport_pre", "--dports 25 "));
+	assert_false(has_rule(&r, "sallyport_select", SET_IMAP));
 	assert_true(has_rule(&r, "sallyport_capture", "--on-ip 127.0.0.1"));
 	ruleset_free(&r);
 	assert_int_equal(render_table(&f.c, AF_INET, TABLE_NAT, &r), 0);
 	assert_int_equal(r.n, 0);
 	ruleset_free(&r);
 
-	f.c.pop3_wrap = f.c.pass_own = true;
+	f.c.pop3_wrap = f.c.imap_wrap = f.c.pass_own = true;
 	f.interfaces[0] = eth;
 	f.interfaces[1] = ppp;
 	f.c.ninterfaces = 2;
 	assert_int_equal(render_table(&f.c, AF_INET6, TABLE_MANGLE, &r), 0);
 	assert_true(has_rule(&r, "sallyport_select", SET_POP3 "6 dst"));
+	assert_true(has_rule(&r, "sallyport_select", SET_IMAP "6 dst"));
+	assert_true(has_rule(&r, "sallyport_pre", "--dports 25,110,143 "));
 	assert_true(has_rule(&r, "sallyport_select", SET_OWN "6 dst"));
 	assert_true(has_rule(&r, "sallyport_pre", "-i eth1 -p tcp"));
 	assert_true(has_rule(&r, "sallyport_pre", "-i ppp+ -p tcp"));
-	assert_true(has_rule(&r, "sallyport_pre", "--dports 25,110 "));
 	assert_true(has_rule(&r, "sallyport_capture", "--on-ip ::1"));
 	ruleset_free(&r);
 
@@ -564,7 +571,7 @@ rules_keep_their_form(void **state)
 
 	(void)state;
 	fixture_open(&f);
-	f.c.pop3_wrap = f.c.pass_own = f.c.fail_closed = true;
+	f.c.pop3_wrap = f.c.imap_wrap = f.c.pass_own = f.c.fail_closed = true;
 	f.c.nfq_submission = true;
 	f.c.nfq_queue = 2525;
 	f.c.return_path = RETURN_COUNT;
@@ -613,6 +620,7 @@ ports_of_the_relays(void **state)
 	assert_string_equal(text, "25,110,143,465,587,993,995");
 	f.servers[0].submission = (struct endpoint){ TLS_IMPLICIT, 2465 };
 	f.servers[0].starttls = 587;
+	f.servers[0].imap = (struct endpoint){ TLS_IMPLICIT, 993 };
 	f.c.nservers = 1;
 	assert_int_equal(render_ports(&f.c, text, sizeof(text)), 8);
 	assert_string_equal(text, "25,110,143,465,587,993,995,2465");
@@ -782,6 +790,7 @@ kernel_takes_every_combination(void **state)
 	for (int bits = 0; bits < 128 + 32; bits++) {
 		fixture_full(&f);
 		f.c.pop3_wrap = bits & 1;
+		f.c.imap_wrap = (bits & 1) != (bits / 2 & 1);
 		f.c.pass_own = bits & 2;
 		f.c.fail_closed = bits & 4;
 		f.interfaces[0] = eth;
@@ -999,7 +1008,10 @@ gate_knows_three_answers(void **state)
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(gate_addr(g, ADDR_SET_OWN, &four, true), 0);
 		assert_int_equal(gate_addr(g, ADDR_SET_POP3, &six, true), 0);
+		assert_int_equal(gate_addr(g, ADDR_SET_IMAP, &four, true), 0);
 	}
+	need((const char *[]){ "ipset", "test", "sallyport_imap4",
+		"203.0.113.80", NULL });
 	need((const char *[]){ "ipset", "test", "sallyport_own4",
 		"203.0.113.80", NULL });
 	need((const char *[]){ "ipset", "test", "sallyport_pop36",

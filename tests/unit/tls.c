@@ -346,6 +346,82 @@ revoked(void **state)
 	assert_null(tls_new(trust, path, TLS1_2_VERSION));
 }
 
+
+/* A server that ends the handshake over a protocol it does not know. */
+static int
+refuse_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_len,
+	const unsigned char *in, unsigned in_len, void *arg)
+{
+	(void)ssl;
+	(void)out;
+	(void)out_len;
+	(void)arg;
+	assert_int_equal(in_len, 5);
+	assert_memory_equal(in, "\4imap", 5);
+	return SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+/* One handshake with an offer, or without. true: it stands. */
+static bool
+try_offer(struct tls *t, struct addr to, bool offer, bool never, bool *again_r)
+{
+	const struct server_conf named = { .name = (char[]){ NAME } };
+	BIO *near, *far;
+	char why[160];
+	bool certificate, stands = false;
+	SSL *other = SSL_new(server), *client;
+
+	assert_int_equal(BIO_new_bio_pair(&near, 1 << 20, &far, 1 << 20), 1);
+	client = tls_open(t, &named, 0, &to, near);
+	assert_non_null(client);
+	if (offer)
+		tls_offer(client, "imap");
+	SSL_set_bio(other, far, far);
+	SSL_set_accept_state(other);
+	for (int i = 0; i < 10 && !stands; i++) {
+		ERR_clear_error();
+		int a = SSL_do_handshake(client);
+		int b = SSL_do_handshake(other);
+
+		stands = a == 1 && b == 1;
+	}
+	if (stands)
+		assert_int_equal(tls_verified(client, why, sizeof(why)), 0);
+	else
+		tls_failure(t, client, why, sizeof(why), &certificate);
+	*again_r = tls_offer_failed(client);
+	if (never)
+		tls_offer_never(client);
+	tls_close(&client);
+	SSL_set_shutdown(other, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+	SSL_free(other);
+	return stands;
+}
+
+static void
+offers(void **state)
+{
+	struct tls *t = make();
+	bool again;
+
+	(void)state;
+	/* ignored by who does not know it */
+	assert_true(try_offer(t, host(1), true, false, &again));
+	assert_false(again);
+	SSL_CTX_set_alpn_select_cb(server, refuse_protocol, NULL);
+	/* who has taken it once is down today, not refusing */
+	assert_false(try_offer(t, host(1), true, false, &again));
+	assert_false(again);
+	/* refused: without it goes, and later ones do without */
+	assert_false(try_offer(t, host(2), true, false, &again));
+	assert_true(again);
+	assert_true(try_offer(t, host(2), false, true, &again));
+	assert_true(try_offer(t, host(2), true, false, &again));
+	assert_false(again);
+	SSL_CTX_set_alpn_select_cb(server, NULL, NULL);
+	tls_free(&t);
+}
+
 int
 main(void)
 {
@@ -356,6 +432,8 @@ main(void)
 		cmocka_unit_test(pinned),
 		cmocka_unit_test(old_version),
 		cmocka_unit_test(revoked),
+
+		cmocka_unit_test(offers),
 	};
 
 	return cmocka_run_group_tests_name("tls", tests, setup, teardown);
