@@ -495,6 +495,9 @@ prepare(struct process *p)
 	r->conf = &p->conf;
 	detect_load(&r->detect, &r->conf->zombie);
 	r->adaptive = p->start->adaptive;
+	r->lines = p->start->lines;
+	lines_own(r->lines, p->start->owner);
+	r->tally = p->start->tally;
 	r->table = p->start->table;
 	r->slot = p->start->slot;
 	p->control_fd = -1;
@@ -509,13 +512,11 @@ prepare(struct process *p)
 		r->conf->tls_min_server);
 	r->base = event_base_new();
 	r->upstream = upstream_new(r->conf, need_sockets, p);
-	r->lines = lines_new();
 	r->scratch = calloc(1, sizeof(*r->scratch));
 	r->sink[0] = malloc(SINK_SIZE);
 	r->sink[1] = malloc(SINK_SIZE);
 	if (r->tls == NULL || r->base == NULL || r->upstream == NULL ||
-	    r->lines == NULL || r->scratch == NULL || r->sink[0] == NULL ||
-	    r->sink[1] == NULL ||
+	    r->scratch == NULL || r->sink[0] == NULL || r->sink[1] == NULL ||
 	    watch(p, &p->parent, p->start->parent, on_parent) == -1)
 		return -1;
 	p->second = event_new(r->base, -1, EV_PERSIST, on_second, p);
@@ -537,7 +538,6 @@ dispose(struct process *p)
 	if (p->leave != NULL)
 		event_free(p->leave);
 	upstream_free(&r->upstream);
-	lines_free(&r->lines);
 	tls_free(&r->tls);
 	allowmap_free(&p->ledger);
 	allowmap_free(&p->ledger_new);

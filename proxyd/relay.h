@@ -20,6 +20,7 @@ struct conf;
 struct lines;
 struct session;
 struct table;
+struct tally;
 struct tls;
 struct upstream;
 
@@ -34,7 +35,8 @@ struct relay {
 	struct upstream *upstream;
 	struct tls *tls;
 	struct adaptive *adaptive;
-	struct lines *lines;
+	struct lines *lines;	/* shared, like the next */
+	struct tally *tally;
 	struct table *table;	/* of lines; NULL: none is kept */
 	struct detect detect;
 	struct scratch *scratch;

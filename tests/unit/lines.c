@@ -2,14 +2,17 @@
  * lines.c - unit tests of proxyd/lines.c
  *
  * The count of many lines against plain numbers, over pseudo-random coming and
- * going; a line is an address without its port.
+ * going; a line is an address without its port. Several processes count the
+ * same line, and one is killed at it.
  */
 #include "proxyd/lines.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <cmocka.h>
 
 static void
@@ -22,6 +25,7 @@ counts(void **state)
 
 	(void)state;
 	assert_non_null(l);
+	lines_own(l, 1);
 	for (int i = 0; i < STEPS; i++) {
 		struct addr a = { .family = AF_INET };
 		unsigned which;
@@ -53,6 +57,7 @@ families(void **state)
 
 	(void)state;
 	assert_non_null(l);
+	lines_own(l, 255);
 	assert_int_equal(addr_parse(&four, "198.18.3.7"), 0);
 	assert_int_equal(addr_parse(&six, "c612:307::"), 0);
 	assert_memory_equal(four.ip, six.ip, 16);
@@ -66,12 +71,77 @@ families(void **state)
 	lines_free(&l);
 }
 
+/* Owners count apart and are summed; a dead one's go, the others' stay. */
+static void
+owners(void **state)
+{
+	struct lines *l = lines_new();
+	struct addr a, b;
+
+	(void)state;
+	assert_non_null(l);
+	assert_int_equal(addr_parse(&a, "198.18.3.7"), 0);
+	assert_int_equal(addr_parse(&b, "2001:db8:1::"), 0);
+	assert_int_equal(lines_enter(l, &a), 0);	/* nobody's */
+	lines_own(l, 1);
+	assert_int_equal(lines_enter(l, &a), 1);
+	assert_int_equal(lines_enter(l, &b), 1);
+	lines_own(l, 2);
+	assert_int_equal(lines_enter(l, &a), 2);
+	assert_int_equal(lines_enter(l, &a), 3);
+	lines_leave(l, &b);		/* not its own */
+	assert_int_equal(lines_enter(l, &b), 2);
+	lines_release(l, 0);
+	lines_release(l, 2);
+	assert_int_equal(lines_enter(l, &a), 2);
+	assert_int_equal(lines_enter(l, &b), 2);
+	lines_free(&l);
+}
+
+/* A relay killed at any instruction leaves nothing that release leaves. */
+static void
+killed(void **state)
+{
+	struct lines *l = lines_new();
+	struct addr a;
+
+	(void)state;
+	assert_non_null(l);
+	assert_int_equal(addr_parse(&a, "198.18.3.7"), 0);
+	lines_own(l, 1);
+	for (unsigned round = 1; round <= 50; round++) {
+		pid_t pid;
+		int status;
+
+		assert_int_equal(lines_enter(l, &a), round);
+		pid = fork();
+		assert_true(pid >= 0);
+		for (lines_own(l, pid == 0 ? 2 : 1); pid == 0;) {
+			(void)lines_enter(l, &a);
+			(void)lines_enter(l, &a);
+			lines_leave(l, &a);
+			lines_leave(l, &a);
+		}
+		/* until it is at work: ours goes and comes back meanwhile */
+		do
+			lines_leave(l, &a);
+		while (lines_enter(l, &a) == round);
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		lines_release(l, 2);
+	}
+	assert_int_equal(lines_enter(l, &a), 51);
+	lines_free(&l);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(counts),
 		cmocka_unit_test(families),
+		cmocka_unit_test(owners),
+		cmocka_unit_test(killed),
 	};
 
 	return cmocka_run_group_tests_name("lines", tests, NULL, NULL);
