@@ -83,6 +83,17 @@ struct block_conf {
 	char *url;		/* NULL: none */
 };
 
+/* What a session and a line may have on port 25. 0: no limit of ours. */
+struct smtp_limits {
+	unsigned size;		/* submit: octets of a message */
+	unsigned commands;	/* block: commands of a session */
+	unsigned errors;	/* refused commands of a session */
+	unsigned command_time;	/* seconds a command */
+	unsigned block_time;	/* block: seconds a session */
+	/* submit, of a line: an hour; guesses: a quarter of one */
+	unsigned rcpts, messages, guesses;
+};
+
 struct class_conf {
 	char *name;
 	enum action port25;	/* as configured */
@@ -202,6 +213,7 @@ struct conf {
 	bool pop3_wrap;		/* pop3.wrap = "listed" */
 	bool imap_wrap;		/* imap.wrap = "listed" */
 	unsigned max_per_line;	/* smtp.max_per_line: sessions at once */
+	struct smtp_limits limits;
 
 	bool log_syslog;	/* log.target = "syslog", else "stderr" */
 	enum log_format log_format;

@@ -33,6 +33,26 @@ explain_prefixes(const struct class_conf *k, FILE *out)
 		fprintf(out, " and %zu more", k->nprefixes - shown);
 }
 
+/* "; at most N WHAT" for each limit that there is. */
+static void
+explain_quota(const struct smtp_limits *l, FILE *out)
+{
+	if (l->size != 0)
+		fprintf(out, "    A message may have %u octets; more is refused "
+			"with 552.\n", l->size);
+	if (l->rcpts != 0)
+		fprintf(out, "    A line may name %u recipients an hour; then "
+			"450, and its mail program tries again.\n", l->rcpts);
+	if (l->messages != 0)
+		fprintf(out, "    A line may send %u messages an hour; then "
+			"450, and its mail program tries again.\n",
+			l->messages);
+	if (l->guesses != 0)
+		fprintf(out, "    After %u wrong passwords of a line in a "
+			"quarter of an hour AUTH is answered with 421.\n",
+			l->guesses);
+}
+
 static void
 explain_submit(const struct conf *c, FILE *out)
 {
@@ -53,6 +73,7 @@ explain_submit(const struct conf *c, FILE *out)
 				"to port %u", v->starttls);
 		fputc('\n', out);
 	}
+	explain_quota(&c->limits, out);
 	fputs("    Servers that are not listed are refused as in block:\n",
 		out);
 }

@@ -155,12 +155,13 @@ run_control(struct parent *p, int channel)
 }
 
 static int
-run_relay(struct parent *p, int channel, int slot)
+run_relay(struct parent *p, int channel, int slot, uint8_t owner)
 {
 	const struct relay_start s = { .conf = p->conf, .slot = slot,
 		.listener4 = p->slot[slot].listener4,
 		.listener6 = p->slot[slot].listener6, .parent = channel,
-		.adaptive = p->adaptive, .table = p->table,
+		.adaptive = p->adaptive, .lines = p->lines, .tally = p->tally,
+		.owner = owner, .table = p->table,
 		.foreground = p->foreground };
 
 	return relay_main(&s);
@@ -181,7 +182,7 @@ run_nfq(struct parent *p, int channel)
 }
 
 static void __attribute__((noreturn))
-run_child(struct parent *p, int channel, int slot)
+run_child(struct parent *p, int channel, int slot, uint8_t owner)
 {
 	char name[32], title[48];
 	int status;
@@ -199,7 +200,7 @@ run_child(struct parent *p, int channel, int slot)
 	prctl(PR_SET_NAME, title, 0, 0, 0);
 	status = slot == SLOT_CONTROL ? run_control(p, channel) :
 		slot == SLOT_NFQ ? run_nfq(p, channel) :
-		run_relay(p, channel, slot);
+		run_relay(p, channel, slot, owner);
 #ifdef SANITIZED
 	exit(status); /* that is when leaks are looked for */
 #endif
@@ -256,6 +257,21 @@ introduce(struct child *c)
 	}
 }
 
+/* A number that no living relay counts under. 0: all are taken, which more
+ * relays than 255, leaving ones included, would need. */
+static uint8_t
+free_owner(const struct parent *p)
+{
+	bool taken[256] = { false };
+	unsigned n = 1;
+
+	for (const struct child *c = p->children; c != NULL; c = c->next)
+		taken[c->owner] = true;
+	while (n < 256 && taken[n])
+		n++;
+	return (uint8_t)(n < 256 ? n : 0);
+}
+
 static struct child *
 child_new(struct parent *p, int slot, int fd)
 {
@@ -265,6 +281,8 @@ child_new(struct parent *p, int slot, int fd)
 		return NULL;
 	c->parent = p;
 	c->slot = slot;
+	if (slot != SLOT_CONTROL && slot != SLOT_NFQ)
+		c->owner = free_owner(p);
 	if (channel_open(c, fd) != 0) {
 		free(c);
 		return NULL;
@@ -296,7 +314,7 @@ child_start(struct parent *p, int slot)
 	sigprocmask(SIG_SETMASK, &all, &before);
 	c->pid = fork();
 	if (c->pid == 0)
-		run_child(p, pair[1], slot);
+		run_child(p, pair[1], slot, c->owner);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	close(pair[1]);
 	if (c->pid < 0) {
@@ -365,6 +383,7 @@ bury(struct child *c, int status)
 
 	name_of(c->slot, name);
 	cause_of(status, cause);
+	lines_release(p->lines, c->owner);
 	if (c->leaving || p->stopping) {
 		if (status == 0)
 			log_info("%s (pid %d) has left", name, (int)c->pid);

@@ -1,39 +1,59 @@
 /*
- * lines.c - how many sessions a line has in this relay
+ * lines.c - how many sessions a line has, in all relays together
  *
- * A chained hash keyed with a secret, since clients choose their addresses
- * (a botnet has all of its own). Entries exist only
- * while a session does, so the table is as bounded as the sessions are.
+ * Does: an array of words in memory that all relays share. A word is the line's
+ * 32-bit tag, the process that counts in it (its owner) and its count; a line's
+ * words stand anywhere in a window of WINDOW, and their sum is its sessions.
+ * Does not: lock, or allocate after the start.
+ *
+ * Made by parent.c, used by the sessions of every relay. Only its owner changes
+ * a word, with one atomic operation, and only an empty one is ever taken; so a
+ * relay may be killed between any two instructions, and what it counted goes
+ * when the parent has seen it die (lines_release). Two lines share a count when
+ * tag and place agree: once in 2^45 pairs. Lines choose their addresses, so the
+ * hash is keyed, and the key stays in private memory, inherited by fork. A
+ * taken-over relay can falsify counts, which only moves a limit.
  */
 #include "proxyd/lines.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 
-#define BUCKETS 4096u
+#include "zombie/siphash.h"
 
-struct entry {
-	SLIST_ENTRY(entry) link;
-	struct line_key line;
-	unsigned n;
-};
+#define WORDS (UINT64_C(1) << 18)	/* 2 MiB; a quarter of a million lines */
+#define WINDOW 32			/* four cache lines */
+#define BYTES (WORDS * sizeof(uint64_t))
+#define COUNT UINT64_C(0xffffff)
 
 struct lines {
-	uint64_t key;
-	SLIST_HEAD(entry_list, entry) bucket[BUCKETS];
+	_Atomic uint64_t *word;
+	uint64_t key[2];
+	uint8_t owner;
 };
 
 struct lines *
 lines_new(void)
 {
 	struct lines *l = calloc(1, sizeof(*l));
+	void *mem;
 
-	if (l != NULL && getrandom(&l->key, sizeof(l->key), 0) !=
-		sizeof(l->key))
-		lines_free(&l);
-	return l;
+	if (l == NULL)
+		return NULL;
+	mem = mmap(NULL, BYTES, PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (mem == MAP_FAILED)
+		goto fail;
+	l->word = mem;
+	if (getrandom(l->key, sizeof(l->key), 0) == sizeof(l->key))
+		return l;
+	munmap(mem, BYTES);
+fail:
+	free(l);
+	return NULL;
 }
 
 void
@@ -41,63 +61,104 @@ lines_free(struct lines **l)
 {
 	if (*l == NULL)
 		return;
-	for (unsigned i = 0; i < BUCKETS; i++)
-		while (!SLIST_EMPTY(&(*l)->bucket[i])) {
-			struct entry *e = SLIST_FIRST(&(*l)->bucket[i]);
-
-			SLIST_REMOVE_HEAD(&(*l)->bucket[i], link);
-			free(e);
-		}
+	munmap((void *)(*l)->word, BYTES);
 	free(*l);
 	*l = NULL;
 }
 
-/* Two rounds of a 64-bit multiply-xorshift mix over the secret. */
-static unsigned
-bucket_of(const struct lines *l, const struct line_key *line)
+void
+lines_own(struct lines *l, uint8_t owner)
 {
-	uint64_t half[2] = { 0 }, h = l->key;
+	l->owner = owner;
+}
 
-	memcpy(half, line, sizeof(*line));
-	for (int i = 0; i < 2; i++) {
-		h = (h ^ half[i]) * UINT64_C(0x9e3779b97f4a7c15);
-		h ^= h >> 32;
+static uint64_t
+load(const struct lines *l, uint64_t at)
+{
+	return atomic_load_explicit(&l->word[at & (WORDS - 1)],
+		memory_order_relaxed);
+}
+
+static uint8_t
+owner_of(uint64_t word)
+{
+	return (uint8_t)(word >> 24);
+}
+
+static uint64_t
+hash(const struct lines *l, const struct line_key *line)
+{
+	return siphash(l->key, line, sizeof(*line));
+}
+
+/* This owner's word of the line, or NULL; *sum_r: what all owners hold. */
+static _Atomic uint64_t *
+find(const struct lines *l, uint64_t h, unsigned *sum_r)
+{
+	_Atomic uint64_t *own = NULL;
+
+	*sum_r = 0;
+	for (uint64_t i = 0; i < WINDOW; i++) {
+		uint64_t w = load(l, h + i);
+
+		if (w == 0 || w >> 32 != h >> 32)
+			continue;
+		*sum_r += (unsigned)(w & COUNT);
+		if (owner_of(w) == l->owner)
+			own = &l->word[(h + i) & (WORDS - 1)];
 	}
-	h = (h ^ l->key) * UINT64_C(0xd6e8feb86659fd93);
-	return (unsigned)(h >> 52) % BUCKETS;
+	return own;
 }
 
 unsigned
 lines_enter(struct lines *l, const struct line_key *line)
 {
-	unsigned b = bucket_of(l, line);
-	struct entry *e;
+	const uint64_t h = hash(l, line);
+	_Atomic uint64_t *own;
+	unsigned sum;
 
-	SLIST_FOREACH(e, &l->bucket[b], link)
-		if (line_key_same(&e->line, line))
-			return ++e->n;
-	e = calloc(1, sizeof(*e));
-	if (e == NULL)
+	if (l->owner == 0)
 		return 0;
-	e->line = *line;
-	e->n = 1;
-	SLIST_INSERT_HEAD(&l->bucket[b], e, link);
-	return 1;
+	own = find(l, h, &sum);
+	if (own != NULL) {
+		atomic_fetch_add_explicit(own, 1, memory_order_relaxed);
+		return sum + 1;
+	}
+	for (uint64_t i = 0; i < WINDOW; i++) {
+		uint64_t empty = 0;
+
+		if (load(l, h + i) == 0 && atomic_compare_exchange_strong(
+				&l->word[(h + i) & (WORDS - 1)], &empty,
+				h >> 32 << 32 | (uint64_t)l->owner << 24 | 1))
+			return sum + 1;
+	}
+	return 0;
 }
 
 void
 lines_leave(struct lines *l, const struct line_key *line)
 {
-	unsigned b = bucket_of(l, line);
-	struct entry *e;
+	unsigned sum;
+	_Atomic uint64_t *own = find(l, hash(l, line), &sum);
 
-	SLIST_FOREACH(e, &l->bucket[b], link) {
-		if (!line_key_same(&e->line, line))
-			continue;
-		if (--e->n == 0) {
-			SLIST_REMOVE(&l->bucket[b], e, entry, link);
-			free(e);
-		}
+	if (own == NULL || l->owner == 0)
 		return;
+	if ((atomic_load(own) & COUNT) > 1)
+		atomic_fetch_sub_explicit(own, 1, memory_order_relaxed);
+	else
+		atomic_store_explicit(own, 0, memory_order_relaxed);
+}
+
+void
+lines_release(struct lines *l, uint8_t owner)
+{
+	if (owner == 0)
+		return;
+	for (uint64_t i = 0; i < WORDS; i++) {
+		uint64_t w = load(l, i);
+
+		if (w != 0 && owner_of(w) == owner)
+			atomic_store_explicit(&l->word[i], 0,
+				memory_order_relaxed);
 	}
 }

@@ -304,6 +304,8 @@ finish(struct parent *p)
 	gatekeeper_close(p);
 	sockets_close(p);
 	adaptive_free(&p->adaptive);
+	lines_free(&p->lines);
+	tally_free(&p->tally);
 	if (p->queue >= 0)
 		close(p->queue);
 	table_free(&p->table);
@@ -403,7 +405,10 @@ parent_start(struct parent *p)
 		check_user("user_control", p->conf->user_control) != 0)
 		return -1;
 	p->adaptive = adaptive_new();
-	if (p->adaptive == NULL || add_events(p) != 0) {
+	p->lines = lines_new();
+	p->tally = tally_new();
+	if (p->adaptive == NULL || p->lines == NULL || p->tally == NULL ||
+	    add_events(p) != 0) {
 		log_error("start: %s", strerror(errno));
 		return -1;
 	}

@@ -24,6 +24,8 @@
 #include "lib/addr.h"
 #include "nfq/queue.h"
 #include "proxyd/adaptive.h"
+#include "proxyd/lines.h"
+#include "proxyd/tally.h"
 #include "proxyd/msg.h"
 #include "rules/rules.h"
 
@@ -55,6 +57,7 @@ struct child {
 	struct child *next;
 	struct parent *parent;
 	int slot;		/* relay slot, SLOT_CONTROL or SLOT_NFQ */
+	uint8_t owner;		/* a relay's, lines.h; 0: none */
 	pid_t pid;
 	int fd;			/* channel, -1 once cut */
 	struct event *readable, *writable;
@@ -122,6 +125,8 @@ struct parent {
 	int control_listener;
 	int queue;		/* netfilter queue, -1: none is read */
 	struct adaptive *adaptive;
+	struct lines *lines;
+	struct tally *tally;
 	struct table *table;
 	struct nfq_counts *nfq_counts;
 	struct dests *dests;

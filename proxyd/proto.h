@@ -18,6 +18,7 @@
 #include "lib/addr.h"
 #include "proxyd/event.h"
 #include "proxyd/frame.h"
+#include "proxyd/tally.h"
 
 enum side { CLIENT, SERVER };
 
@@ -73,11 +74,18 @@ struct notes {
 	char detail[EVENT_DETAIL_MAX];	/* NUL-terminated */
 };
 
+/* What the line has used of a quota, all its sessions together: counts n more
+ * (0: only looks) and returns the sum. */
+typedef unsigned quota_fn(void *arg, enum tally_kind kind, unsigned n);
+
 /* Facts about the session that do not change while it lives. */
 struct context {
 	const char *gateway;		/* our own name */
 	const struct server_conf *server;	/* NULL: none */
 	const struct block_conf *block;
+	const struct smtp_limits *limits;	/* NULL: those of smtp.h */
+	quota_fn *quota;		/* NULL: nothing is counted */
+	void *quota_arg;
 	char id[EVENT_ID_LEN];
 	char client[ADDR_STRLEN];	/* address, without port */
 	bool refuse_at_ehlo;		/* adaptive */
@@ -142,7 +150,8 @@ struct smtp {
 	bool first_seen;	/* first line of a reply was read */
 	uint16_t replies;	/* lines of the reply so far */
 	uint16_t code;		/* of the reply so far; 0: none begun */
-	uint16_t commands, errors;
+	uint32_t commands, errors;
+	uint64_t octets;		/* of this message, so far */
 	struct ehlo ehlo;
 	struct payload payload;
 	size_t argument_len;	/* of EHLO, for the server */

@@ -499,6 +499,9 @@ prepare(struct process *p)
 	r->conf = &p->conf;
 	detect_load(&r->detect, &r->conf->zombie);
 	r->adaptive = p->start->adaptive;
+	r->lines = p->start->lines;
+	lines_own(r->lines, p->start->owner);
+	r->tally = p->start->tally;
 	r->table = p->start->table;
 	r->slot = p->start->slot;
 	p->control_fd = -1;
@@ -513,13 +516,12 @@ prepare(struct process *p)
 		r->conf->tls_min_server);
 	r->base = event_base_new();
 	r->upstream = upstream_new(r->conf, need_sockets, p);
-	r->lines = lines_new();
 	r->offers = offers_new(r);
 	r->scratch = calloc(1, sizeof(*r->scratch));
 	r->sink[0] = malloc(SINK_SIZE);
 	r->sink[1] = malloc(SINK_SIZE);
 	if (r->tls == NULL || r->base == NULL || r->upstream == NULL ||
-	    r->lines == NULL || r->offers == NULL || r->scratch == NULL ||
+	    r->offers == NULL || r->scratch == NULL ||
 	    r->sink[0] == NULL || r->sink[1] == NULL ||
 	    watch(p, &p->parent, p->start->parent, on_parent) == -1)
 		return -1;
@@ -543,7 +545,6 @@ dispose(struct process *p)
 		event_free(p->leave);
 	offers_free(&r->offers);
 	upstream_free(&r->upstream);
-	lines_free(&r->lines);
 	tls_free(&r->tls);
 	allowmap_free(&p->ledger);
 	allowmap_free(&p->ledger_new);

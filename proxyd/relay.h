@@ -21,6 +21,7 @@ struct lines;
 struct offers;
 struct session;
 struct table;
+struct tally;
 struct tls;
 struct upstream;
 
@@ -35,8 +36,9 @@ struct relay {
 	struct upstream *upstream;
 	struct tls *tls;
 	struct adaptive *adaptive;
-	struct lines *lines;
 	struct offers *offers;
+	struct lines *lines;	/* shared, like the next */
+	struct tally *tally;
 	struct table *table;	/* of lines; NULL: none is kept */
 	struct detect detect;
 	struct scratch *scratch;

@@ -14,8 +14,10 @@
 struct conf;
 struct adaptive;
 struct dests;
+struct lines;
 struct nfq_counts;
 struct table;
+struct tally;
 
 struct relay_start {
 	const struct conf *conf;
@@ -23,7 +25,10 @@ struct relay_start {
 	int listener4, listener6;	/* non-blocking, listening, transparent;
 					 * 6 may be -1 without IPv6 */
 	int parent;			/* SEQPACKET, struct msg */
-	struct adaptive *adaptive;	/* shared by all relays */
+	struct adaptive *adaptive;	/* shared by all relays, like the two */
+	struct lines *lines;		/* below */
+	struct tally *tally;
+	uint8_t owner;			/* lines.h */
 	struct table *table;		/* of lines; NULL: none is kept */
 	bool foreground;		/* log to stderr */
 };

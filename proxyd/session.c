@@ -29,7 +29,6 @@
 /* DESIGN.md section 6, timers: milliseconds. */
 #define LIMIT_CONNECT 5000
 #define LIMIT_TLS 10000
-#define LIMIT_BLOCK 600000	/* a blocked session as a whole */
 #define LIMIT_LINGER 2000	/* last words are read, or not */
 #define LIMIT_LINGER_FULL 10000	/* last words are not even sent */
 #define LIMIT_HALF_CLOSED 120000	/* one side has ended */
@@ -263,6 +262,14 @@ talk_deadline(const struct session *s)
 	return s->moved_at + wait;
 }
 
+/* Of a blocked session as a whole. */
+static int64_t
+block_deadline(const struct session *s)
+{
+	return s->started +
+		1000 * (int64_t)s->relay->conf->limits.block_time;
+}
+
 static int64_t
 deadline_of(const struct session *s)
 {
@@ -293,7 +300,7 @@ deadline_of(const struct session *s)
 	    s->machine.expect[SERVER] != EXPECT_NONE)
 		whole = s->dial_since + 25000;
 	if (s->kind == EVENT_BLOCK)
-		whole = s->started + LIMIT_BLOCK;
+		whole = block_deadline(s);
 	return at < whole ? at : whole;
 }
 
@@ -370,7 +377,7 @@ expired(struct session *s)
 		if (s->side[CLIENT].shut || s->side[SERVER].shut)
 			session_finish(s, REASON_DONE);
 		else if (s->kind == EVENT_BLOCK &&
-		    s->started + LIMIT_BLOCK <= relay_now())
+		    block_deadline(s) <= relay_now())
 			session_fail(s, REASON_TIME_LIMIT, "");
 		else
 			session_fail(s, is_server_late(s) ?
@@ -441,6 +448,15 @@ session_goodbye(struct session *s)
 
 /* ---- birth ---- */
 
+static unsigned
+count_quota(void *arg, enum tally_kind kind, unsigned n)
+{
+	struct session *s = arg;
+
+	return tally_add(s->relay->tally, &s->line, kind,
+		(uint32_t)(relay_now() / 1000), n);
+}
+
 static void
 choose_machine(struct session *s, const struct decision *d)
 {
@@ -448,6 +464,9 @@ choose_machine(struct session *s, const struct decision *d)
 	struct context *x = &s->context;
 
 	x->gateway = conf->name;
+	x->limits = &conf->limits;
+	x->quota = count_quota;
+	x->quota_arg = s;
 	x->server = d->server == -1 ? NULL : &conf->servers[d->server];
 	event_id_text(s->id, x->id);
 	addr_format(&s->src, x->client);

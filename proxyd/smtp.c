@@ -133,3 +133,71 @@ smtp_chunk_size(const struct command *c, uint64_t *n_r)
 	*n_r = n;
 	return 0;
 }
+
+/* ---- limits ---- */
+
+const struct smtp_limits *
+smtp_limits(const struct context *x)
+{
+	static const struct smtp_limits usual = {
+		.commands = SMTP_COMMANDS_MAX, .errors = SMTP_ERRORS_MAX,
+		.command_time = SMTP_WAIT_COMMAND,
+	};
+
+	return x->limits != NULL ? x->limits : &usual;
+}
+
+static unsigned
+quota_of(const struct context *x, enum tally_kind kind)
+{
+	const struct smtp_limits *l = smtp_limits(x);
+
+	if (x->quota == NULL)
+		return 0;
+	return kind == TALLY_RCPTS ? l->rcpts :
+		kind == TALLY_MESSAGES ? l->messages : l->guesses;
+}
+
+bool
+smtp_is_over(const struct context *x, enum tally_kind kind, unsigned n)
+{
+	unsigned most = quota_of(x, kind);
+
+	if (most == 0)
+		return false;
+	if (x->quota(x->quota_arg, kind, 0) >= most)
+		return true;
+	if (n > 0)
+		(void)x->quota(x->quota_arg, kind, n);
+	return false;
+}
+
+void
+smtp_used(const struct context *x, enum tally_kind kind)
+{
+	if (quota_of(x, kind) != 0)
+		(void)x->quota(x->quota_arg, kind, 1);
+}
+
+bool
+smtp_declared_size(const struct command *c, uint64_t *n_r)
+{
+	static const char key[] = " SIZE=";
+	const size_t len = sizeof(key) - 1;
+
+	/* behind the path: a quoted local part may say anything */
+	for (size_t i = c->arg_len; i-- > 0 && c->arg[i] != '>';) {
+		uint64_t n = 0;
+		size_t at = i + len;
+
+		if (c->arg_len - i < len || strncasecmp(key,
+			(const char *)c->arg + i, len) != 0)
+			continue;
+		while (at < c->arg_len && at < i + len + 18 &&
+		    is_digit(c->arg[at]))
+			n = n * 10 + (uint64_t)(c->arg[at++] - '0');
+		*n_r = n;
+		return at > i + len;
+	}
+	return false;
+}

@@ -25,6 +25,8 @@ enum smtp_verb {
 
 /* Refused commands after which a session ends with 421. */
 #define SMTP_ERRORS_MAX 20
+/* A blocked client that hammers on after this many learns nothing more. */
+#define SMTP_COMMANDS_MAX 100
 /* Lines of one reply; Postfix and Exim stay far below. */
 #define SMTP_REPLY_LINES_MAX 512
 
@@ -45,6 +47,18 @@ int smtp_reply(const struct line *l, unsigned *code_r, bool *last_r);
 /* Enhanced status code (RFC 3463) at the start of a reply's text, or "". */
 void smtp_enhanced(const struct line *l, char out[12]);
 
+/* The limits in force: the operator's, or those above. */
+const struct smtp_limits *smtp_limits(const struct context *x);
+
+/* Has the line used up its quota? n: what is wanted now; counted, when there
+ * was room for it. */
+bool smtp_is_over(const struct context *x, enum tally_kind kind, unsigned n);
+/* It was used. */
+void smtp_used(const struct context *x, enum tally_kind kind);
+
+/* SIZE= among the parameters of MAIL; false: none, or no number. */
+bool smtp_declared_size(const struct command *c, uint64_t *n_r);
+
 /* Remember a refusal we or the server sent. */
 void smtp_note_refusal(struct notes *n, unsigned code, const char *esc);
 
@@ -62,6 +76,9 @@ int smtp_chunk_size(const struct command *c, uint64_t *n_r);
 /* One line of the server's list (its first line excluded). */
 void ehlo_learn(struct ehlo *e, const struct line *l);
 bool ehlo_has_starttls(const struct ehlo *e);
+
+/* Lower the SIZE that is shown to ours; 0: none of ours. */
+void ehlo_limit_size(struct ehlo *e, uint64_t most);
 
 /* Our answer to EHLO: name, then what the server offers and we carry.
  * starttls: show STARTTLS (a property of the clear leg, never of the list). */

@@ -20,9 +20,6 @@
 #include "conf/blocktext.h"
 #include "proxyd/smtp.h"
 
-/* A client that hammers on after this many commands learns nothing more. */
-#define BLOCK_COMMANDS_MAX 100
-
 /* Whether url and id still have to be said after the operator's lines. */
 static void
 said(const struct block_conf *b, bool *url_r, bool *event_r)
@@ -277,7 +274,8 @@ block_line(struct machine *m, enum side from, const struct line *l,
 			m->reason = REASON_DONE;
 		return ACT_CLOSE;
 	}
-	if (++s->commands > BLOCK_COMMANDS_MAX || s->errors >= SMTP_ERRORS_MAX)
+	if (++s->commands > smtp_limits(m->context)->commands ||
+	    s->errors >= smtp_limits(m->context)->errors)
 		return block_close(m, REASON_TOO_MANY_ERRORS,
 			"Too many commands", to);
 	if (m->context->block->stage == BLOCK_GREETING && c.verb != VERB_BDAT) {
@@ -332,5 +330,5 @@ smtp_block_init(struct machine *m, const struct context *context)
 	memset(m, 0, sizeof(*m));
 	m->ops = &block_ops;
 	m->context = context;
-	m->client_wait = SMTP_WAIT_COMMAND;
+	m->client_wait = smtp_limits(context)->command_time;
 }

@@ -95,6 +95,17 @@ ehlo_has_starttls(const struct ehlo *e)
 	return (e->caps & BIT(CAP_STARTTLS)) != 0;
 }
 
+void
+ehlo_limit_size(struct ehlo *e, uint64_t most)
+{
+	/* "SIZE 0" and "SIZE" alone: no limit known (RFC 1870 section 4) */
+	if (most == 0 || !(e->caps & BIT(CAP_SIZE)) ||
+	    (e->size_given && e->size != 0 && e->size <= most))
+		return;
+	e->size = most;
+	e->size_given = true;
+}
+
 /* The line before is finished as "250-..." and the new one begun. */
 static void
 next_line(struct sink *out)

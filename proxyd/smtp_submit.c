@@ -46,7 +46,7 @@ become_ready(struct machine *m)
 	m->u.smtp.first_seen = false;
 	m->expect[CLIENT] = EXPECT_LINE;
 	m->expect[SERVER] = EXPECT_LINE;
-	m->client_wait = SMTP_WAIT_COMMAND;
+	m->client_wait = smtp_limits(m->context)->command_time;
 	m->dialling = false;
 }
 
@@ -172,6 +172,7 @@ upstream_list(struct machine *m, const struct line *l, unsigned code,
 
 	if (code != 250)
 		return fail(m, REASON_SERVER_GREETING, l);
+	ehlo_limit_size(&s->ehlo, smtp_limits(m->context)->size);
 	if (s->is_ehlo)
 		ehlo_print(&s->ehlo, server->name,
 			server->starttls != 0 && !s->has_auth, &out[CLIENT]);
@@ -234,6 +235,8 @@ submit_auth(struct machine *m, const struct command *c, struct sink out[2])
 	} else if ((sasl_mechanism(c->arg, n) & m->u.smtp.ehlo.mechs) == 0) {
 		sink_text(&out[CLIENT],
 			"504 5.5.4 Mechanism is not offered here\r\n");
+	} else if (smtp_is_over(m->context, TALLY_GUESSES, 0)) {
+		return fail(m, REASON_PASSWORD_GUESSES, NULL);
 	} else {
 		m->notes.stage = STAGE_AUTH;
 		send_line(&out[SERVER], c->text, c->len);
@@ -261,6 +264,36 @@ submit_bdat(struct machine *m, const struct command *c, struct sink *to)
 	return ACT_NONE;
 }
 
+/* A limit of ours against a command that would go to the server: answered. */
+static bool
+is_over_limit(struct machine *m, const struct command *c, struct sink *to)
+{
+	const unsigned most = smtp_limits(m->context)->size;
+	const char *code = "450", *esc = "4.7.1", *words;
+	uint64_t size;
+
+	if (c->verb == VERB_MAIL && most != 0 &&
+	    smtp_declared_size(c, &size) && size > most) {
+		code = "552";
+		esc = "5.3.4";
+		words = "The message is larger than this access takes";
+	} else if (c->verb == VERB_MAIL &&
+	    smtp_is_over(m->context, TALLY_MESSAGES, 0)) {
+		words = "Your line has sent all the messages it may send in "
+			"an hour; try again later";
+	} else if (c->verb == VERB_RCPT &&
+	    smtp_is_over(m->context, TALLY_RCPTS, 1)) {
+		words = "Your line has named all the recipients it may name in "
+			"an hour; try again later";
+	} else {
+		return false;
+	}
+	sink_text(to, "%s %s %s (ref %s)\r\n", code, esc, words,
+		m->context->id);
+	smtp_note_refusal(&m->notes, code[0] == '5' ? 552 : 450, esc);
+	return true;
+}
+
 /* Commands that go to the server once there is one. */
 static enum act
 submit_forward(struct machine *m, const struct command *c, struct sink out[2])
@@ -283,6 +316,8 @@ submit_forward(struct machine *m, const struct command *c, struct sink out[2])
 		m->notes.stage = STAGE_RCPT_TO;
 		m->notes.rcpts++;
 	}
+	if (is_over_limit(m, c, &out[CLIENT]))
+		return ACT_NONE;
 	s->verb = (uint8_t)c->verb;
 	send_line(&out[SERVER], c->text, c->len);
 	await_server(m, SMTP_REPLY, SMTP_WAIT_REPLY);
@@ -318,7 +353,7 @@ submit_command(struct machine *m, const struct line *l, struct sink out[2])
 	struct command c;
 
 	smtp_command(l, &c);
-	if (s->errors >= SMTP_ERRORS_MAX)
+	if (s->errors >= smtp_limits(m->context)->errors)
 		return fail(m, REASON_TOO_MANY_ERRORS, NULL);
 	if ((l->flags & LINE_BARE_CR) ||
 	    (l->len > COMMAND_MAX && c.verb != VERB_AUTH)) {
@@ -388,6 +423,7 @@ reply_ended(struct machine *m, unsigned code)
 	if (s->verb == VERB_DATA && code == 354) {
 		s->state = SMTP_DATA;
 		payload_start(&s->payload);
+		s->octets = 0;
 		m->notes.stage = STAGE_DATA;
 		m->expect[CLIENT] = EXPECT_DATA;
 		m->expect[SERVER] = EXPECT_NONE;
@@ -423,14 +459,19 @@ pass_reply(struct machine *m, const struct line *l, unsigned code, bool last,
 		if (code == 334) {
 			s->state = SMTP_AUTH_CLIENT;
 			m->expect[CLIENT] = EXPECT_LINE;
-			m->client_wait = SMTP_WAIT_COMMAND;
+			m->client_wait = smtp_limits(m->context)->command_time;
 			return ACT_NONE;
 		}
 		s->verb = VERB_AUTH;
 		s->has_auth = code == 235;
+		if (code == 535)
+			smtp_used(m->context, TALLY_GUESSES);
 	} else if (s->state == SMTP_FINAL) {
 		s->verb = VERB_UNKNOWN;
-		m->notes.messages += code >= 200 && code < 300;
+		if (code >= 200 && code < 300) {
+			m->notes.messages++;
+			smtp_used(m->context, TALLY_MESSAGES);
+		}
 	}
 	return reply_ended(m, code);
 }
@@ -486,6 +527,13 @@ skip_payload(struct machine *m, const uint8_t *p, size_t n, size_t *used_r,
 	*used_r = frame_dotted(&m->u.smtp.payload.state, p, n, &end);
 	if (!end)
 		return ACT_NONE;
+	if (m->reason == REASON_TOO_LARGE) {
+		sink_text(&out[CLIENT], "552 5.3.4 The message is larger than "
+			"this access takes; not sent (ref %s)\r\n",
+			m->context->id);
+		smtp_note_refusal(&m->notes, 552, "5.3.4");
+		return ACT_CLOSE;
+	}
 	sink_text(&out[CLIENT],
 		"554 5.6.0 The message holds a NUL byte; not sent (ref %s)\r\n",
 		m->context->id);
@@ -500,6 +548,8 @@ carry_payload(struct machine *m, const uint8_t *p, size_t n, size_t *used_r,
 {
 	struct sink *to = &out[SERVER];
 	size_t room = (to->cap - to->len - 8) / 2;
+	const unsigned most = smtp_limits(m->context)->size;
+	struct payload before = m->u.smtp.payload;
 	enum payload_status status;
 	size_t written;
 
@@ -510,6 +560,16 @@ carry_payload(struct machine *m, const uint8_t *p, size_t n, size_t *used_r,
 		/* Never finish what the server has begun to read. */
 		to->len = 0;
 		m->u.smtp.state = SMTP_SKIP;
+		return ACT_HANGUP;
+	}
+	m->u.smtp.octets += written;
+	/* stuffed dots and the last one included: a few octets early */
+	if (most != 0 && m->u.smtp.octets > (uint64_t)most + 3) {
+		to->len = 0;
+		m->u.smtp.payload = before;
+		*used_r = 0;
+		m->u.smtp.state = SMTP_SKIP;
+		m->reason = REASON_TOO_LARGE;
 		return ACT_HANGUP;
 	}
 	if (status == PAYLOAD_END)
@@ -559,6 +619,8 @@ static const struct {
 	{ REASON_NUL_BYTE, "500 5.5.2", "NUL byte in a command" },
 	{ REASON_CLIENT_PROTOCOL, "500 5.5.2", "command not understood" },
 	{ REASON_TOO_MANY_ERRORS, "421 4.7.0", "too many refused commands" },
+	{ REASON_PASSWORD_GUESSES, "421 4.7.0",
+		"too many wrong passwords from your line, try again later" },
 	{ REASON_MAX_PER_LINE, "421 4.7.0",
 		"too many connections from your line" },
 };
@@ -603,5 +665,5 @@ smtp_submit_init(struct machine *m, const struct context *context)
 	memset(m, 0, sizeof(*m));
 	m->ops = &submit_ops;
 	m->context = context;
-	m->client_wait = SMTP_WAIT_COMMAND;
+	m->client_wait = smtp_limits(m->context)->command_time;
 }

@@ -181,6 +181,15 @@ class Daemon:
         self.start()
         self.wait_all()
 
+    def reconfigure(self, config):
+        """Reload another configuration, until only new relays are there."""
+        old = set(self.relays())
+        CONF.write_text(config)
+        result = self.cli("reload")
+        assert result.ok, result
+        proc.wait_until(lambda: self.relays() and
+                        not old & set(self.relays()), "old relays to leave")
+
     def stop(self, number=signal.SIGTERM):
         return proc.stop(self.process, number, 20) if self.process else None
 

@@ -337,10 +337,9 @@ def test_stages_and_a_soft_beginning_by_class(gate):
     four, six = net.fresh_line(4), net.fresh_line(6)
     config, since = daemon.CONF.read_text(), gate.here()
     start = config.index("subscribers = (")
-    daemon.CONF.write_text(config[:start] + CHOICES +
-                           'nfq = { lines = 20000; };\n')
     try:
-        gate.cli("reload")
+        gate.reconfigure(config[:start] + CHOICES +
+                         "nfq = { lines = 20000; };\n")
         with Peer("second", net.address("mxa", 4), 25,
                   source_address=(four, 0)) as peer:
             assert peer.reply()[0].startswith("554-Closed."), peer
@@ -354,8 +353,7 @@ def test_stages_and_a_soft_beginning_by_class(gate):
         event = gate.wait_event(since, "block", stage="mail", code="451")
         assert answer == f"451 4.7.1 {six} closed, {event['id']}", answer
     finally:
-        daemon.CONF.write_text(config)
-        gate.cli("reload")
+        gate.reconfigure(config)
 
 
 def test_too_many_sessions_of_one_line(gate):

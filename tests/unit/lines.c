@@ -2,15 +2,30 @@
  * lines.c - unit tests of proxyd/lines.c
  *
  * The count of many lines against plain numbers, over pseudo-random coming and
- * going; family and port block tell lines apart.
+ * going; a line is a key of line.h. Several processes count the
+ * same line, and one is killed at it.
  */
 #include "proxyd/lines.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <cmocka.h>
+
+/* An address's line. */
+static struct line_key
+line(const char *text)
+{
+	struct line_key key;
+	struct addr a;
+
+	assert_int_equal(addr_parse(&a, text), 0);
+	line_key_of(&a, 56, 0, &key);
+	return key;
+}
 
 static void
 counts(void **state)
@@ -22,6 +37,7 @@ counts(void **state)
 
 	(void)state;
 	assert_non_null(l);
+	lines_own(l, 1);
 	for (int i = 0; i < STEPS; i++) {
 		struct line_key a = { .family = AF_INET, .len = 32 };
 		unsigned which;
@@ -45,26 +61,87 @@ counts(void **state)
 }
 
 static void
-kinds(void **state)
+families(void **state)
 {
-	struct line_key four = { .family = AF_INET, .len = 32,
-		.ip = { 198, 18, 3, 7 } };
-	struct line_key six = four, block = four;
 	struct lines *l = lines_new();
+	struct line_key four, six;
 
 	(void)state;
-	six.family = AF_INET6;
-	block.block = 2;
 	assert_non_null(l);
+	lines_own(l, 255);
+	four = line("198.18.3.7");
+	six = four;
+	six.family = AF_INET6;
 	assert_int_equal(lines_enter(l, &four), 1);
 	assert_int_equal(lines_enter(l, &four), 2);
 	assert_int_equal(lines_enter(l, &six), 1);
-	assert_int_equal(lines_enter(l, &block), 1);
 	lines_leave(l, &six);
 	lines_leave(l, &six);	/* one that is not there changes nothing */
 	assert_int_equal(lines_enter(l, &six), 1);
 	assert_int_equal(lines_enter(l, &four), 3);
-	assert_int_equal(lines_enter(l, &block), 2);
+	lines_free(&l);
+}
+
+/* Owners count apart and are summed; a dead one's go, the others' stay. */
+static void
+owners(void **state)
+{
+	struct lines *l = lines_new();
+	struct line_key a, b;
+
+	(void)state;
+	assert_non_null(l);
+	a = line("198.18.3.7");
+	b = line("2001:db8:1::");
+	assert_int_equal(lines_enter(l, &a), 0);	/* nobody's */
+	lines_own(l, 1);
+	assert_int_equal(lines_enter(l, &a), 1);
+	assert_int_equal(lines_enter(l, &b), 1);
+	lines_own(l, 2);
+	assert_int_equal(lines_enter(l, &a), 2);
+	assert_int_equal(lines_enter(l, &a), 3);
+	lines_leave(l, &b);		/* not its own */
+	assert_int_equal(lines_enter(l, &b), 2);
+	lines_release(l, 0);
+	lines_release(l, 2);
+	assert_int_equal(lines_enter(l, &a), 2);
+	assert_int_equal(lines_enter(l, &b), 2);
+	lines_free(&l);
+}
+
+/* A relay killed at any instruction leaves nothing that release leaves. */
+static void
+killed(void **state)
+{
+	struct lines *l = lines_new();
+	struct line_key a;
+
+	(void)state;
+	assert_non_null(l);
+	a = line("198.18.3.7");
+	lines_own(l, 1);
+	for (unsigned round = 1; round <= 50; round++) {
+		pid_t pid;
+		int status;
+
+		assert_int_equal(lines_enter(l, &a), round);
+		pid = fork();
+		assert_true(pid >= 0);
+		for (lines_own(l, pid == 0 ? 2 : 1); pid == 0;) {
+			(void)lines_enter(l, &a);
+			(void)lines_enter(l, &a);
+			lines_leave(l, &a);
+			lines_leave(l, &a);
+		}
+		/* until it is at work: ours goes and comes back meanwhile */
+		do
+			lines_leave(l, &a);
+		while (lines_enter(l, &a) == round);
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		lines_release(l, 2);
+	}
+	assert_int_equal(lines_enter(l, &a), 51);
 	lines_free(&l);
 }
 
@@ -73,7 +150,9 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(counts),
-		cmocka_unit_test(kinds),
+		cmocka_unit_test(families),
+		cmocka_unit_test(owners),
+		cmocka_unit_test(killed),
 	};
 
 	return cmocka_run_group_tests_name("lines", tests, NULL, NULL);
