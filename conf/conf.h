@@ -200,6 +200,7 @@ struct conf {
 
 	bool pop3_wrap;		/* pop3.wrap = "listed" */
 	bool imap_wrap;		/* imap.wrap = "listed" */
+	bool strict;		/* smtp.strict */
 	unsigned max_per_line;	/* smtp.max_per_line: sessions at once */
 
 	bool log_syslog;	/* log.target = "syslog", else "stderr" */

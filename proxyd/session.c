@@ -448,6 +448,7 @@ choose_machine(struct session *s, const struct decision *d)
 	struct context *x = &s->context;
 
 	x->gateway = conf->name;
+	x->strict = conf->strict;
 	x->server = d->server == -1 ? NULL : &conf->servers[d->server];
 	event_id_text(s->id, x->id);
 	addr_format(&s->src, x->client);

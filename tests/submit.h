@@ -47,7 +47,7 @@ start(struct drive *d, struct context *x, int server)
 }
 
 static inline void
-play(const struct dialogue *rows, size_t n)
+play_as(const struct dialogue *rows, size_t n, bool strict)
 {
 	unsigned bad = 0;
 
@@ -59,6 +59,7 @@ play(const struct dialogue *rows, size_t n)
 		if (i % 2 == 1 && row->whole)
 			continue;
 		start(&d, &x, row->server);
+		x.strict = strict;
 		if (drive_play(&d, row->script, i % 2) == -1) {
 			print_message("# %s, in pieces of %zu\n", row->name,
 				i % 2);
@@ -67,6 +68,12 @@ play(const struct dialogue *rows, size_t n)
 		drive_close(&d);
 	}
 	assert_int_equal(bad, 0);
+}
+
+static inline void
+play(const struct dialogue *rows, size_t n)
+{
+	play_as(rows, n, false);
 }
 
 #define GREETING "c 220 mail.isp.example ESMTP"
