@@ -78,6 +78,7 @@ struct context {
 	const char *gateway;		/* our own name */
 	const struct server_conf *server;	/* NULL: none */
 	const struct block_conf *block;
+	struct addr src;		/* the client, with its port */
 	char id[EVENT_ID_LEN];
 	char client[ADDR_STRLEN];	/* address, without port */
 	bool refuse_at_ehlo;		/* adaptive */
@@ -117,6 +118,7 @@ enum smtp_state {
 	SMTP_U_EHLO_CLEAR,	/* upstream: list before STARTTLS */
 	SMTP_U_STARTTLS,	/* upstream: 220 to STARTTLS */
 	SMTP_U_EHLO,		/* upstream: list after TLS */
+	SMTP_U_XCLIENT,		/* upstream: greeting anew, behind XCLIENT */
 	SMTP_READY,		/* client's turn */
 	SMTP_REPLY,		/* server's turn */
 	SMTP_AUTH_CLIENT,	/* client's turn inside AUTH */
@@ -139,6 +141,7 @@ struct ehlo {
 	uint32_t mechs;		/* bit per row of the SASL table in sasl.c */
 	uint64_t size;
 	bool size_given;
+	uint32_t xclient;	/* attributes: identity.c */
 	char words[EHLO_WORDS][EHLO_WORDS_MAX];
 };
 
@@ -147,6 +150,7 @@ struct smtp {
 	uint8_t verb;		/* command whose reply is awaited */
 	bool tunnel;		/* this dial is for the client's own STARTTLS */
 	bool has_auth, is_ehlo, in_tls;
+	bool identified;	/* XCLIENT was sent on this connection */
 	bool has_mail, has_rcpt;	/* accepted, in this transaction */
 	bool asks_binary, is_binary;	/* BODY=BINARYMIME: asked for, accepted */
 	bool chunk_last;	/* of a BDAT: LAST */

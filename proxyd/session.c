@@ -449,6 +449,7 @@ choose_machine(struct session *s, const struct decision *d)
 
 	x->gateway = conf->name;
 	x->strict = conf->strict;
+	x->src = s->src;
 	x->server = d->server == -1 ? NULL : &conf->servers[d->server];
 	event_id_text(s->id, x->id);
 	addr_format(&s->src, x->client);

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "proxyd/identity.h"
 #include "proxyd/sasl.h"
 #include "proxyd/smtp.h"
 
@@ -23,7 +24,7 @@ enum cap {
 	CAP_PIPELINING, CAP_SIZE, CAP_8BITMIME, CAP_SMTPUTF8, CAP_DSN,
 	CAP_ENHANCED, CAP_CHUNKING, CAP_BINARYMIME, CAP_LIMITS,
 	CAP_MT_PRIORITY, CAP_DELIVERBY, CAP_FUTURERELEASE,
-	CAP_AUTH, CAP_AUTH_OLD, CAP_STARTTLS, CAP_COUNT
+	CAP_AUTH, CAP_AUTH_OLD, CAP_STARTTLS, CAP_XCLIENT, CAP_COUNT
 };
 
 enum rule {
@@ -59,6 +60,7 @@ static const struct {
 	[CAP_AUTH] = { "AUTH", RULE_OWN, false, 0 },	/* RFC 4954 */
 	[CAP_AUTH_OLD] = { "", RULE_OWN, false, 0 },	/* "AUTH=", pre-standard */
 	[CAP_STARTTLS] = { "STARTTLS", RULE_OWN, false, 0 }, /* RFC 3207 */
+	[CAP_XCLIENT] = { "XCLIENT", RULE_OWN, false, 0 }, /* never shown */
 };
 
 _Static_assert(CAP_FUTURERELEASE - CAP_LIMITS + 1 == EHLO_WORDS,
@@ -136,6 +138,8 @@ ehlo_learn(struct ehlo *e, const struct line *l)
 		e->caps |= BIT(i);
 		if (i == CAP_SIZE)
 			learn_size(e, arg, arg_len);
+		if (i == CAP_XCLIENT)
+			e->xclient |= identity_attributes(arg, arg_len);
 		if (i == CAP_AUTH) {
 			e->mechs |= sasl_list(arg, arg_len);
 			if (old)

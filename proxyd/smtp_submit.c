@@ -16,6 +16,7 @@
  */
 #include <string.h>
 
+#include "proxyd/identity.h"
 #include "proxyd/sasl.h"
 #include "proxyd/smtp.h"
 
@@ -92,6 +93,7 @@ dial(struct machine *m, struct endpoint to, bool tunnel)
 {
 	m->dial = to;
 	m->u.smtp.tunnel = tunnel;
+	m->u.smtp.identified = false;
 	m->u.smtp.in_tls = false;
 	m->dialling = true;
 	m->expect[CLIENT] = EXPECT_NONE;
@@ -177,6 +179,12 @@ upstream_list(struct machine *m, const struct line *l, unsigned code,
 
 	if (code != 250)
 		return submit_fail(m, REASON_SERVER_GREETING, l);
+	if (server->xclient && !s->identified && identity_xclient(
+		s->ehlo.xclient, &m->context->src, &out[SERVER]) == 0) {
+		s->identified = true;
+		submit_await(m, SMTP_U_XCLIENT, SMTP_WAIT_REPLY);
+		return ACT_NONE;
+	}
 	if (s->is_ehlo)
 		ehlo_print(&s->ehlo, server->name,
 			server->starttls != 0 && !s->has_auth, &out[CLIENT]);
@@ -495,6 +503,7 @@ submit_server_line(struct machine *m, const struct line *l, struct sink out[2])
 	}
 	switch (s->state) {
 	case SMTP_U_GREETING:
+	case SMTP_U_XCLIENT:	/* back to where it began: in TLS, EHLO again */
 		return last ? upstream_greeting(m, l, code, out) : ACT_NONE;
 	case SMTP_U_EHLO_CLEAR:
 		return last ? upstream_clear_list(m, l, code, out) : ACT_NONE;

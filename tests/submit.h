@@ -16,7 +16,7 @@
 
 #define N(a) (sizeof(a) / sizeof((a)[0]))
 
-enum { IMPLICIT, STARTTLS, NOT_SHOWN };
+enum { IMPLICIT, STARTTLS, NOT_SHOWN, XCLIENT };
 
 static struct server_conf servers[] = {
 	[IMPLICIT] = { .name = (char[]){ "mail.isp.example" },
@@ -25,6 +25,8 @@ static struct server_conf servers[] = {
 		.submission = { TLS_STARTTLS, 587 }, .starttls = 587 },
 	[NOT_SHOWN] = { .name = (char[]){ "mail.isp.example" },
 		.submission = { TLS_IMPLICIT, 465 } },
+	[XCLIENT] = { .name = (char[]){ "mail.isp.example" },
+		.submission = { TLS_IMPLICIT, 465 }, .xclient = true },
 };
 
 struct dialogue {
@@ -40,6 +42,8 @@ start(struct drive *d, struct context *x, int server)
 	memset(x, 0, sizeof(*x));
 	x->gateway = "gw1.isp.example";
 	x->server = &servers[server];
+	x->src = (struct addr){ .family = AF_INET, .port = 4711,
+		.ip = { 198, 18, 3, 7 } };
 	memcpy(x->id, "ID0", 4);
 	drive_open(d);
 	d->guard = true;

@@ -35,6 +35,7 @@ check_command(const struct sink *k)
 {
 	static const char *const open[] = { "EHLO", "STARTTLS", "AUTH", "RSET",
 		"NOOP", "QUIT", "HELP" };
+	static const char xclient[] = "XCLIENT ADDR=192.0.2.7 PORT=4711 ";
 	static const char *const mail[] = { "MAIL", "RCPT", "DATA", "BDAT",
 		"VRFY", "EXPN" };
 	bool known = false;
@@ -43,6 +44,9 @@ check_command(const struct sink *k)
 		known = known || is_verb(k, open[i]);
 	for (size_t i = 0; has_235 && i < sizeof(mail) / sizeof(mail[0]); i++)
 		known = known || is_verb(k, mail[i]);
+	/* Ours, never the client's. */
+	if (k->len > 21 && memcmp(k->p, xclient, 21) == 0)
+		known = server.xclient;
 	DRIVE_CHECK(known);
 }
 
@@ -107,6 +111,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		(struct endpoint){ TLS_IMPLICIT, 465 };
 	server.starttls = data[0] & 2 ? 0 : 587;
 	x.strict = (data[0] & 4) != 0;
+	server.xclient = (data[0] & 8) != 0;
+	DRIVE_CHECK(addr_parse(&x.src, "192.0.2.7:4711") == 0);
 	has_235 = false;
 	last = 0;
 	drive_open(&d);

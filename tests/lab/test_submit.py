@@ -3,10 +3,12 @@ and a server that goes away in every state there is."""
 
 import hashlib
 import random
+import re
 import socket
 
 import pytest
 
+import daemon
 import net
 import odd
 import scenes
@@ -154,3 +156,55 @@ def test_a_server_that_stalls_before_our_answer(gate):
             peer.close()
     event = gate.wait_event(since, "submit", reason="server-timeout")
     assert 24 <= float(event["dur"]) <= 32, event
+
+
+# ---- whose connection it is -----------------------------------------------
+
+IDENTITY = {
+    "xclient": ("xclient = true;", "smtpd_authorized_xclient_hosts=static:all"),
+    "proxy": ('proxy = "submission";', "smtpd_upstream_proxy_protocol=haproxy"),
+}
+
+
+@pytest.fixture(params=sorted(IDENTITY))
+def told(request, world, running):
+    """A daemon whose connections carry the gateway's address, and a Postfix
+    that is told whose they are."""
+    option, postfix = IDENTITY[request.param]
+    isp = world.mta["isp"]
+    master = isp.config / "master.cf"
+    text = master.read_text()
+    head, tail = text.split("submissions inet", 1)
+    name, rest = tail.split("\n", 1)
+    master.write_text(f"{head}submissions inet{name}\n  -o {postfix}\n{rest}")
+    isp.restart()
+    listed = 'name = "mail.isp.example";'
+    running.restart(daemon.quick(gateway='source = "gateway";').replace(
+        listed, f"{listed} {option}"))
+    yield running
+    master.write_text(text)
+    isp.restart()
+    running.restart(daemon.quick())
+
+
+def test_the_server_learns_whose_connection_it_is(world, told):
+    """Postfix logs the line's address, not the gateway's; and what a client
+    says of itself by XCLIENT is not heard."""
+    log = world.mta["isp"].log
+    for family in (4, 6):
+        token, since = f"identity-{family}", len(log.read_text())
+        peer, shown = logged_in(family)
+        with peer:
+            assert not any("XCLIENT" in line for line in shown), peer
+            assert peer.ask("XCLIENT ADDR=192.0.2.1")[0].startswith("502")
+            peer.ask("MAIL FROM:<kenji@isp.example>")
+            peer.ask("RCPT TO:<yuki@isp.example>")
+            peer.ask("DATA")
+            assert peer.ask(f"Subject: {token}\r\n\r\nx\r\n.")[0].startswith(
+                "250"), peer
+            peer.ask("QUIT")
+        world.wait_arrival("isp", "yuki", token)
+        said = log.read_text()[since:]
+        line = net.address("legacy", family)
+        assert re.search(r"client=\S+\[" + re.escape(line) + r"\], sasl",
+                         said), said

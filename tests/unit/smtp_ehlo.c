@@ -148,6 +148,49 @@ rules(void **state)
 	play(rows, N(rows));
 }
 
+/* XCLIENT is ours: only where configured, only what the server lists. */
+static void
+xclient(void **state)
+{
+#define LISTS(more) "S 250-x\n250-XCLIENT NAME " more "\n250 AUTH PLAIN"
+#define SEES "c 250-mail.isp.example\n250 AUTH PLAIN"
+	static const struct dialogue rows[] = {
+		{ "listed", XCLIENT, false, { DIALLED, "S 220 x", "s EHLO pc",
+			LISTS("ADDR PROTO HELO PORT LOGIN"),
+			"s XCLIENT ADDR=198.18.3.7 PORT=4711 NAME=[UNAVAILABLE]",
+			"x NL", "S 220 x", "s EHLO pc", LISTS("ADDR"), SEES,
+			"x LL", "C EHLO b", "s EHLO b", LISTS("ADDR"), SEES,
+			"C XCLIENT ADDR=192.0.2.1", UNKNOWN, NULL } },
+		{ "an address only", XCLIENT, false, { DIALLED, "S 220 x",
+			"s EHLO pc", "S 250-x\n250 XCLIENT addr",
+			"s XCLIENT ADDR=198.18.3.7", "S 220 x", "s EHLO pc",
+			"S 250 x", "c 250 mail.isp.example", NULL } },
+		{ "no address", XCLIENT, false, { DIALLED, "S 220 x",
+			"s EHLO pc", LISTS("PORT ADDRS"), SEES, "x LL", NULL } },
+		{ "not listed", XCLIENT, false, { DIALLED, "S 220 x",
+			"s EHLO pc", "S 250-x\n250 AUTH PLAIN", SEES, NULL } },
+		{ "listed after", XCLIENT, false, { DIALLED, "S 220 x",
+			"s EHLO pc", "S 250-x\n250 AUTH PLAIN", SEES, LOGIN,
+			"C NOOP", "s NOOP", NULL } },
+		{ "not configured", NOT_SHOWN, false, { DIALLED, "S 220 x",
+			"s EHLO pc", LISTS("ADDR"), SEES, NULL } },
+		{ "refused", XCLIENT, false, { DIALLED, "S 220 x", "s EHLO pc",
+			LISTS("ADDR"),
+			"s XCLIENT ADDR=198.18.3.7 NAME=[UNAVAILABLE]",
+			"S 550 5.7.0 No", "! fail server-greeting",
+			SAYS("421 4.3.2", "refuses service: 550 5.7.0 No"),
+			NULL } },
+		{ "lost", XCLIENT, false, { DIALLED, "S 220 x", "s EHLO pc",
+			LISTS("ADDR"),
+			"s XCLIENT ADDR=198.18.3.7 NAME=[UNAVAILABLE]", "E",
+			"! fail server-eof", SAYS("421 4.4.2",
+			"closed the connection"), NULL } },
+	};
+
+	(void)state;
+	play(rows, N(rows));
+}
+
 /* What must not reach a server that would take it. */
 static void
 refused(void **state)
@@ -176,6 +219,7 @@ main(void)
 		cmocka_unit_test(lists),
 		cmocka_unit_test(rules),
 		cmocka_unit_test(refused),
+		cmocka_unit_test(xclient),
 	};
 
 	return cmocka_run_group_tests_name("smtp_ehlo", tests, NULL, NULL);
