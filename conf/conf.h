@@ -118,6 +118,8 @@ struct class_conf {
 	char *prefixes_file;	/* NULL: none */
 };
 
+enum proxy { PROXY_OFF, PROXY_SUBMISSION, PROXY_ALL };
+
 struct server_conf {
 	char *name;		/* verified against the certificate, sent as SNI */
 	struct endpoint submission;
@@ -127,6 +129,8 @@ struct server_conf {
 				 * verified chain must hold; none: any */
 	size_t npins;
 	bool own;		/* belongs to the provider: pass_destinations */
+	bool xclient;		/* tell it the line's address, if it listens */
+	enum proxy proxy;	/* PROXY header: on which connections */
 	struct addr *addresses;	/* literal, besides what DNS says; ports 0 */
 	size_t naddresses;
 };
@@ -212,6 +216,7 @@ struct conf {
 
 	bool pop3_wrap;		/* pop3.wrap = "listed" */
 	bool imap_wrap;		/* imap.wrap = "listed" */
+	bool strict;		/* smtp.strict */
 	unsigned max_per_line;	/* smtp.max_per_line: sessions at once */
 	struct smtp_limits limits;
 

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "proxyd/identity.h"
 #include "proxyd/session.h"
 #include "proxyd/tls.h"
 
@@ -31,6 +32,23 @@ upstream_ready(struct session *s)
 	session_act(s, act);
 }
 
+/* The first octets of a connection fit any socket's buffer. */
+static int
+send_proxy_header(struct session *s)
+{
+	enum proxy proxy = s->context.server != NULL ?
+		s->context.server->proxy : PROXY_OFF;
+	uint8_t header[PROXY_HEADER_MAX];
+	size_t n;
+
+	if (proxy == PROXY_OFF || (proxy == PROXY_SUBMISSION &&
+		s->kind != EVENT_SUBMIT) || s->kind == EVENT_RELAY)
+		return 0;
+	n = identity_proxy(header, &s->src, &s->origin);
+	return send(s->side[SERVER].fd, header, n, MSG_NOSIGNAL) ==
+		(ssize_t)n ? 0 : -1;
+}
+
 static void
 connected(struct session *s)
 {
@@ -40,7 +58,9 @@ connected(struct session *s)
 
 	if (getsockname(c->fd, (struct sockaddr *)&ss, &len) == 0)
 		(void)addr_from_sockaddr(&s->out, (struct sockaddr *)&ss);
-	if (s->machine.dial.mode == TLS_IMPLICIT)
+	if (send_proxy_header(s) == -1)
+		session_fail(s, REASON_CONNECT_FAILED, strerror(errno));
+	else if (s->machine.dial.mode == TLS_IMPLICIT)
 		dial_tls(s);
 	else
 		upstream_ready(s);

@@ -112,8 +112,9 @@ frame_dotted(uint8_t *state, const uint8_t *p, size_t n, bool *end_r)
 }
 
 void
-payload_start(struct payload *s)
+payload_start(struct payload *s, bool strict)
 {
+	s->strict = strict;
 	s->state = AT_START;
 	s->in_line = false;
 }
@@ -201,6 +202,11 @@ payload_clean(struct payload *s, const uint8_t *p, size_t n, uint8_t *out,
 			s->state = AT_START;
 			i++;
 			continue;
+		}
+		if (s->strict && (c == '\n' || s->state == IN_CR ||
+			s->state == AT_DOT_CR)) {
+			status = PAYLOAD_BARE;
+			break;
 		}
 		/* A CR that no LF followed. */
 		if (s->state == IN_CR || s->state == AT_DOT_CR)

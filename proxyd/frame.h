@@ -68,18 +68,20 @@ size_t frame_dotted(uint8_t *state, const uint8_t *p, size_t n, bool *end_r);
 enum payload_status {
 	PAYLOAD_MORE,	/* all input eaten, or no room left */
 	PAYLOAD_END,	/* end of data, its CRLF.CRLF is in the output */
-	PAYLOAD_NUL	/* a NUL byte; nothing after it was read */
+	PAYLOAD_NUL,	/* a NUL byte; nothing after it was read */
+	PAYLOAD_BARE	/* strict: a CR without LF, or an LF without CR */
 };
 
 struct payload {
 	uint8_t state;
 	bool in_line;	/* the output is not at the start of a line */
+	bool strict;	/* do not mend: PAYLOAD_BARE */
 };
 
 /* At most this much output for n bytes of input. */
 #define PAYLOAD_ROOM(n) (2 * (n) + 8)
 
-void payload_start(struct payload *s);
+void payload_start(struct payload *s, bool strict);
 
 /* Eats *in_r bytes of p, writes *out_r bytes to out (PAYLOAD_ROOM(n) large). */
 enum payload_status payload_clean(struct payload *s, const uint8_t *p, size_t n,

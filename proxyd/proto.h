@@ -86,10 +86,12 @@ struct context {
 	const struct smtp_limits *limits;	/* NULL: those of smtp.h */
 	quota_fn *quota;		/* NULL: nothing is counted */
 	void *quota_arg;
+	struct addr src;		/* the client, with its port */
 	char id[EVENT_ID_LEN];
 	char client[ADDR_STRLEN];	/* address, without port */
 	bool refuse_at_ehlo;		/* adaptive */
 	bool is_soft;			/* refusals are temporary */
+	bool strict;			/* smtp.strict */
 };
 
 struct machine;
@@ -124,15 +126,22 @@ enum smtp_state {
 	SMTP_U_EHLO_CLEAR,	/* upstream: list before STARTTLS */
 	SMTP_U_STARTTLS,	/* upstream: 220 to STARTTLS */
 	SMTP_U_EHLO,		/* upstream: list after TLS */
+	SMTP_U_XCLIENT,		/* upstream: greeting anew, behind XCLIENT */
 	SMTP_READY,		/* client's turn */
 	SMTP_REPLY,		/* server's turn */
 	SMTP_AUTH_CLIENT,	/* client's turn inside AUTH */
 	SMTP_AUTH_SERVER,
 	SMTP_DATA,		/* payload */
+	SMTP_CHUNK,		/* a BDAT chunk */
 	SMTP_FINAL,		/* reply to the payload */
 	SMTP_SKIP,		/* payload refused, eaten until its end */
 	SMTP_OPAQUE
 };
+
+/* Extensions whose EHLO line has words that are shown as they are, and the
+ * longest of them: FUTURERELEASE and LIMITS have 45 to 55 octets. */
+#define EHLO_WORDS 4
+#define EHLO_WORDS_MAX 64
 
 /* What a server offers, from its EHLO list: only what we know to carry. */
 struct ehlo {
@@ -140,13 +149,21 @@ struct ehlo {
 	uint32_t mechs;		/* bit per row of the SASL table in sasl.c */
 	uint64_t size;
 	bool size_given;
+	uint32_t xclient;	/* attributes: identity.c */
+	char words[EHLO_WORDS][EHLO_WORDS_MAX];
 };
 
 struct smtp {
 	enum smtp_state state;
 	uint8_t verb;		/* command whose reply is awaited */
 	bool tunnel;		/* this dial is for the client's own STARTTLS */
-	bool has_mail, has_auth, is_ehlo, in_tls;
+	bool has_auth, is_ehlo, in_tls;
+	bool identified;	/* XCLIENT was sent on this connection */
+	bool has_mail, has_rcpt;	/* accepted, in this transaction */
+	bool asks_binary, is_binary;	/* BODY=BINARYMIME: asked for, accepted */
+	bool chunk_last;	/* of a BDAT: LAST */
+	bool is_bare;		/* SMTP_SKIP: for a bare CR or LF */
+	uint8_t chunk_fate;	/* of a BDAT: smtp_chunk.c */
 	bool first_seen;	/* first line of a reply was read */
 	uint16_t replies;	/* lines of the reply so far */
 	uint16_t code;		/* of the reply so far; 0: none begun */
@@ -154,6 +171,7 @@ struct smtp {
 	uint64_t octets;		/* of this message, so far */
 	struct ehlo ehlo;
 	struct payload payload;
+	uint64_t chunked;	/* octets of this mail's chunks */
 	size_t argument_len;	/* of EHLO, for the server */
 	char argument[256];
 };

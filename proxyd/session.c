@@ -467,6 +467,8 @@ choose_machine(struct session *s, const struct decision *d)
 	x->limits = &conf->limits;
 	x->quota = count_quota;
 	x->quota_arg = s;
+	x->strict = conf->strict;
+	x->src = s->src;
 	x->server = d->server == -1 ? NULL : &conf->servers[d->server];
 	event_id_text(s->id, x->id);
 	addr_format(&s->src, x->client);

@@ -120,6 +120,42 @@ smtp_is_helo_name(const uint8_t *p, size_t n)
 	return true;
 }
 
+bool
+smtp_has_parameter(const struct command *c, const char *word)
+{
+	size_t want = strlen(word), i = 0;
+
+	while (i < c->arg_len) {
+		size_t start = i;
+
+		while (i < c->arg_len && c->arg[i] != ' ')
+			i++;
+		if (i - start == want && strncasecmp(word,
+			(const char *)c->arg + start, want) == 0)
+			return true;
+		i++;
+	}
+	return false;
+}
+
+int
+smtp_chunk(const struct command *c, uint64_t *n_r, bool *last_r)
+{
+	size_t i = 0;
+
+	if (smtp_chunk_size(c, n_r) == -1)
+		return -1;
+	while (i < c->arg_len && c->arg[i] != ' ')
+		i++;
+	*last_r = i < c->arg_len;
+	while (i < c->arg_len && c->arg[i] == ' ')
+		i++;
+	if (*last_r && (c->arg_len - i != 4 ||
+		strncasecmp("LAST", (const char *)c->arg + i, 4) != 0))
+		return -1;
+	return 0;
+}
+
 int
 smtp_chunk_size(const struct command *c, uint64_t *n_r)
 {

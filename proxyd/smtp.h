@@ -71,11 +71,18 @@ bool smtp_is_helo_name(const uint8_t *p, size_t n);
 /* "SIZE" of "BDAT n [LAST]"; -1: not a number. */
 int smtp_chunk_size(const struct command *c, uint64_t *n_r);
 
+/* The same as RFC 3030 writes it and nothing else; -1: it is not. */
+int smtp_chunk(const struct command *c, uint64_t *n_r, bool *last_r);
+
+/* MAIL's or RCPT's parameters hold exactly this word (any case). */
+bool smtp_has_parameter(const struct command *c, const char *word);
+
 /* ---- smtp_ehlo.c: the list of extensions, as an allowlist ---- */
 
 /* One line of the server's list (its first line excluded). */
 void ehlo_learn(struct ehlo *e, const struct line *l);
 bool ehlo_has_starttls(const struct ehlo *e);
+bool ehlo_has_chunking(const struct ehlo *e);
 
 /* Lower the SIZE that is shown to ours; 0: none of ours. */
 void ehlo_limit_size(struct ehlo *e, uint64_t most);
@@ -87,5 +94,27 @@ void ehlo_print(const struct ehlo *e, const char *name, bool starttls,
 
 /* Our answer to EHLO in block: nothing a server said. */
 void ehlo_print_block(const char *name, struct sink *out);
+
+/* ---- smtp_submit.c, for its other half ---- */
+
+/* End the session with our words. l: the server's line, for the log. */
+enum act submit_fail(struct machine *m, enum reason why, const struct line *l);
+
+/* The client's turn. */
+void submit_become_ready(struct machine *m);
+
+/* The server's turn, with so many seconds; the client's bytes stay. */
+void submit_await(struct machine *m, enum smtp_state state, unsigned wait);
+
+/* 530: no MAIL before 235. */
+void submit_wants_login(struct machine *m, struct sink *to);
+
+/* ---- smtp_chunk.c: BDAT through submit ---- */
+
+enum act chunk_command(struct machine *m, const struct command *c,
+	struct sink out[2]);
+/* Octets of a chunk, sent on or eaten: as machine_ops.data. */
+enum act chunk_data(struct machine *m, const uint8_t *p, size_t n,
+	size_t *used_r, struct sink out[2]);
 
 #endif

@@ -1,42 +1,96 @@
 /*
  * smtp_ehlo.c - the EHLO list: what we learn from a server, what we show
  *
- * The list shown to a client is written from this table, never copied from the
- * server: an extension the table does not know is not offered, because a
- * client that used it would send what the proxy cannot carry. Keywords compare
- * exactly. The last line gets its space because it is the last one written.
+ * One table of rules. The list shown to a client is written from it, never
+ * copied from the server: an extension the table does not know is not offered,
+ * because a client that used it would send what the proxy cannot carry. Absent
+ * with a reason: REQUIRETLS (a promise the client's clear leg has broken
+ * already), BURL (the server would fetch with rights that are ours), XCLIENT
+ * and XFORWARD (it would take them from the client as ours), ETRN, ATRN, VRFY
+ * (no business of a mail program). Keywords compare exactly. The last line
+ * gets its space because it is the last one written.
  *
- * The server controls every byte that ehlo_learn reads; nothing of it but
- * numbers and table rows survives.
+ * The server controls every byte that ehlo_learn reads; of it survive numbers,
+ * table rows and, for four extensions, a short word list of harmless octets.
  */
 #include <string.h>
 #include <strings.h>
 
+#include "proxyd/identity.h"
 #include "proxyd/sasl.h"
 #include "proxyd/smtp.h"
 
 enum cap {
 	CAP_PIPELINING, CAP_SIZE, CAP_8BITMIME, CAP_SMTPUTF8, CAP_DSN,
-	CAP_ENHANCED, CAP_AUTH, CAP_AUTH_OLD, CAP_STARTTLS, CAP_COUNT
+	CAP_ENHANCED, CAP_CHUNKING, CAP_BINARYMIME, CAP_LIMITS,
+	CAP_MT_PRIORITY, CAP_DELIVERBY, CAP_FUTURERELEASE,
+	CAP_AUTH, CAP_AUTH_OLD, CAP_STARTTLS, CAP_XCLIENT, CAP_COUNT
 };
 
-static const struct {
-	const char *keyword;
-	bool carried;		/* shown as it is when the server has it */
-	bool block;		/* shown in block */
-} cap_table[CAP_COUNT] = {
-	[CAP_PIPELINING] = { "PIPELINING", true, true },	/* RFC 2920 */
-	[CAP_SIZE] = { "SIZE", false, true },		/* RFC 1870, printed below */
-	[CAP_8BITMIME] = { "8BITMIME", true, true },	/* RFC 6152 */
-	[CAP_SMTPUTF8] = { "SMTPUTF8", true, true },	/* RFC 6531 */
-	[CAP_DSN] = { "DSN", true, true },		/* RFC 3461 */
-	[CAP_ENHANCED] = { "ENHANCEDSTATUSCODES", true, true },	/* RFC 2034 */
-	[CAP_AUTH] = { "AUTH", false, false },		/* RFC 4954 */
-	[CAP_AUTH_OLD] = { "", false, false },		/* "AUTH=", pre-standard */
-	[CAP_STARTTLS] = { "STARTTLS", false, false },	/* RFC 3207 */
+enum rule {
+	RULE_OWN,	/* printed by a function of its own, below */
+	RULE_WORD,	/* shown, its words forgotten */
+	RULE_WORDS	/* shown with its words, or not at all */
 };
 
 #define BIT(cap) (UINT32_C(1) << (cap))
+
+static const struct {
+	const char *keyword;
+	enum rule rule;
+	bool block;		/* shown in block */
+	uint32_t needs;		/* makes no sense without these */
+} cap_table[CAP_COUNT] = {
+	[CAP_PIPELINING] = { "PIPELINING", RULE_WORD, true, 0 }, /* RFC 2920 */
+	[CAP_SIZE] = { "SIZE", RULE_OWN, true, 0 },	/* RFC 1870 */
+	[CAP_8BITMIME] = { "8BITMIME", RULE_WORD, true, 0 }, /* RFC 6152 */
+	[CAP_SMTPUTF8] = { "SMTPUTF8", RULE_WORD, true, 0 }, /* RFC 6531 */
+	[CAP_DSN] = { "DSN", RULE_WORD, true, 0 },	/* RFC 3461 */
+	[CAP_ENHANCED] = { "ENHANCEDSTATUSCODES", RULE_WORD, true, 0 },
+							/* RFC 2034 */
+	[CAP_CHUNKING] = { "CHUNKING", RULE_WORD, false, 0 }, /* RFC 3030 */
+	[CAP_BINARYMIME] = { "BINARYMIME", RULE_WORD, false,
+		BIT(CAP_CHUNKING) },			/* RFC 3030 */
+	[CAP_LIMITS] = { "LIMITS", RULE_WORDS, false, 0 }, /* RFC 9422 */
+	[CAP_MT_PRIORITY] = { "MT-PRIORITY", RULE_WORDS, false, 0 },
+							/* RFC 6710 */
+	[CAP_DELIVERBY] = { "DELIVERBY", RULE_WORDS, false, 0 }, /* RFC 2852 */
+	[CAP_FUTURERELEASE] = { "FUTURERELEASE", RULE_WORDS, false, 0 },
+							/* RFC 4865 */
+	[CAP_AUTH] = { "AUTH", RULE_OWN, false, 0 },	/* RFC 4954 */
+	[CAP_AUTH_OLD] = { "", RULE_OWN, false, 0 },	/* "AUTH=", pre-standard */
+	[CAP_STARTTLS] = { "STARTTLS", RULE_OWN, false, 0 }, /* RFC 3207 */
+	[CAP_XCLIENT] = { "XCLIENT", RULE_OWN, false, 0 }, /* never shown */
+};
+
+_Static_assert(CAP_FUTURERELEASE - CAP_LIMITS + 1 == EHLO_WORDS,
+	"one slot for each row of RULE_WORDS");
+
+/* Numbers, names, dates and lists of them; nothing a terminal or a reply's
+ * grammar could stumble over. */
+static bool
+is_harmless(uint8_t c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
+		(c >= 'a' && c <= 'z') || (c != '\0' &&
+		strchr(" =-_:.,;+", c) != NULL);
+}
+
+/* false: not to be shown, and without its words it would mislead. */
+static bool
+learn_words(struct ehlo *e, int cap, const uint8_t *p, size_t n)
+{
+	char *words = e->words[cap - CAP_LIMITS];
+
+	if (n >= EHLO_WORDS_MAX)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!is_harmless(p[i]))
+			return false;
+	memcpy(words, p, n);
+	words[n] = '\0';
+	return true;
+}
 
 static void
 learn_size(struct ehlo *e, const uint8_t *p, size_t n)
@@ -78,9 +132,14 @@ ehlo_learn(struct ehlo *e, const struct line *l)
 		}
 		while (arg_len > 0 && arg[arg_len - 1] == ' ')
 			arg_len--;
+		if (cap_table[i].rule == RULE_WORDS &&
+		    !learn_words(e, i, arg, arg_len))
+			continue;
 		e->caps |= BIT(i);
 		if (i == CAP_SIZE)
 			learn_size(e, arg, arg_len);
+		if (i == CAP_XCLIENT)
+			e->xclient |= identity_attributes(arg, arg_len);
 		if (i == CAP_AUTH) {
 			e->mechs |= sasl_list(arg, arg_len);
 			if (old)
@@ -104,6 +163,12 @@ ehlo_limit_size(struct ehlo *e, uint64_t most)
 		return;
 	e->size = most;
 	e->size_given = true;
+}
+
+bool
+ehlo_has_chunking(const struct ehlo *e)
+{
+	return (e->caps & BIT(CAP_CHUNKING)) != 0;
 }
 
 /* The line before is finished as "250-..." and the new one begun. */
@@ -134,10 +199,14 @@ ehlo_print(const struct ehlo *e, const char *name, bool starttls,
 
 	sink_text(out, "250-%s", name);
 	for (int i = 0; i < CAP_COUNT; i++) {
-		if (!(e->caps & BIT(i)) || !cap_table[i].carried)
+		if (!(e->caps & BIT(i)) || cap_table[i].rule == RULE_OWN ||
+		    (cap_table[i].needs & ~e->caps) != 0)
 			continue;
 		next_line(out);
 		sink_text(out, "%s", cap_table[i].keyword);
+		if (cap_table[i].rule == RULE_WORDS &&
+		    e->words[i - CAP_LIMITS][0] != '\0')
+			sink_text(out, " %s", e->words[i - CAP_LIMITS]);
 	}
 	if (e->caps & BIT(CAP_SIZE)) {
 		next_line(out);

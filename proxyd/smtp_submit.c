@@ -10,24 +10,22 @@
  * What must hold: no MAIL before 235, whatever the server would allow; only
  * verbs of our table reach the server, since it may trust our address (TRAPS
  * 46); nothing learned before TLS survives it; the payload is cleaned by
- * frame.c; a message is acknowledged only by the server. Client and server are
+ * frame.c, chunks are smtp_chunk.c's; a message is acknowledged only by the
+ * server. Client and server are
  * both hostile; a reply that is none ends the session with 421.
  */
 #include <string.h>
 
+#include "proxyd/identity.h"
 #include "proxyd/sasl.h"
 #include "proxyd/smtp.h"
 
 /* RFC 5321 allows 512, extensions add to MAIL and RCPT; AUTH is longer. */
 #define COMMAND_MAX 2048
-/* A chunk that was not to be sent is eaten up to this size: larger than what
- * big providers take as a message. */
-#define CHUNK_MAX (100u * 1024 * 1024)
-
 /* l: the server's line, for the log; but some servers repeat what they did not
  * like, and during AUTH that is a password. */
-static enum act
-fail(struct machine *m, enum reason why, const struct line *l)
+enum act
+submit_fail(struct machine *m, enum reason why, const struct line *l)
 {
 	if (m->u.smtp.state == SMTP_AUTH_SERVER ||
 	    m->u.smtp.state == SMTP_AUTH_CLIENT)
@@ -39,8 +37,8 @@ fail(struct machine *m, enum reason why, const struct line *l)
 }
 
 /* The client's turn, and only complete commands from it. */
-static void
-become_ready(struct machine *m)
+void
+submit_become_ready(struct machine *m)
 {
 	m->u.smtp.state = SMTP_READY;
 	m->u.smtp.first_seen = false;
@@ -51,8 +49,8 @@ become_ready(struct machine *m)
 }
 
 /* The server's turn; the client's further bytes stay where they are. */
-static void
-await_server(struct machine *m, enum smtp_state state, unsigned wait)
+void
+submit_await(struct machine *m, enum smtp_state state, unsigned wait)
 {
 	m->u.smtp.state = state;
 	m->u.smtp.first_seen = false;
@@ -61,6 +59,14 @@ await_server(struct machine *m, enum smtp_state state, unsigned wait)
 	m->expect[CLIENT] = EXPECT_NONE;
 	m->expect[SERVER] = EXPECT_LINE;
 	m->server_wait = wait;
+}
+
+/* The transaction is over, or never was. */
+static void
+forget_mail(struct smtp *s)
+{
+	s->has_mail = s->has_rcpt = s->is_binary = false;
+	s->chunked = 0;
 }
 
 static void
@@ -87,6 +93,7 @@ dial(struct machine *m, struct endpoint to, bool tunnel)
 {
 	m->dial = to;
 	m->u.smtp.tunnel = tunnel;
+	m->u.smtp.identified = false;
 	m->u.smtp.in_tls = false;
 	m->dialling = true;
 	m->expect[CLIENT] = EXPECT_NONE;
@@ -103,7 +110,7 @@ send_ehlo(struct machine *m, struct sink out[2])
 	memset(&s->ehlo, 0, sizeof(s->ehlo));
 	sink_text(&out[SERVER], "EHLO %.*s\r\n", (int)s->argument_len,
 		s->argument);
-	await_server(m, SMTP_U_EHLO, SMTP_WAIT_REPLY);
+	submit_await(m, SMTP_U_EHLO, SMTP_WAIT_REPLY);
 }
 
 static enum act
@@ -117,7 +124,7 @@ submit_upstream(struct machine *m, struct sink out[2])
 		return ACT_NONE;
 	}
 	s->in_tls = m->dial.mode == TLS_IMPLICIT;
-	await_server(m, SMTP_U_GREETING, SMTP_WAIT_REPLY);
+	submit_await(m, SMTP_U_GREETING, SMTP_WAIT_REPLY);
 	return ACT_NONE;
 }
 
@@ -126,14 +133,14 @@ upstream_greeting(struct machine *m, const struct line *l, unsigned code,
 	struct sink out[2])
 {
 	if (code != 220)
-		return fail(m, REASON_SERVER_GREETING, l);
+		return submit_fail(m, REASON_SERVER_GREETING, l);
 	if (m->u.smtp.in_tls) {
 		send_ehlo(m, out);
 		return ACT_NONE;
 	}
 	memset(&m->u.smtp.ehlo, 0, sizeof(m->u.smtp.ehlo));
 	sink_text(&out[SERVER], "EHLO %s\r\n", m->context->gateway);
-	await_server(m, SMTP_U_EHLO_CLEAR, SMTP_WAIT_REPLY);
+	submit_await(m, SMTP_U_EHLO_CLEAR, SMTP_WAIT_REPLY);
 	return ACT_NONE;
 }
 
@@ -142,9 +149,9 @@ upstream_clear_list(struct machine *m, const struct line *l, unsigned code,
 	struct sink out[2])
 {
 	if (code != 250 || !ehlo_has_starttls(&m->u.smtp.ehlo))
-		return fail(m, REASON_NO_STARTTLS, l);
+		return submit_fail(m, REASON_NO_STARTTLS, l);
 	sink_text(&out[SERVER], "STARTTLS\r\n");
-	await_server(m, SMTP_U_STARTTLS, SMTP_WAIT_REPLY);
+	submit_await(m, SMTP_U_STARTTLS, SMTP_WAIT_REPLY);
 	return ACT_NONE;
 }
 
@@ -153,7 +160,7 @@ upstream_starttls(struct machine *m, const struct line *l, unsigned code,
 	struct sink out[2])
 {
 	if (code != 220)
-		return fail(m, REASON_NO_STARTTLS, l);
+		return submit_fail(m, REASON_NO_STARTTLS, l);
 	if (!m->u.smtp.tunnel)
 		return ACT_TLS;
 	sink_text(&out[CLIENT], "220 2.0.0 Ready to start TLS\r\n");
@@ -171,15 +178,21 @@ upstream_list(struct machine *m, const struct line *l, unsigned code,
 	struct smtp *s = &m->u.smtp;
 
 	if (code != 250)
-		return fail(m, REASON_SERVER_GREETING, l);
+		return submit_fail(m, REASON_SERVER_GREETING, l);
 	ehlo_limit_size(&s->ehlo, smtp_limits(m->context)->size);
+	if (server->xclient && !s->identified && identity_xclient(
+		s->ehlo.xclient, &m->context->src, &out[SERVER]) == 0) {
+		s->identified = true;
+		submit_await(m, SMTP_U_XCLIENT, SMTP_WAIT_REPLY);
+		return ACT_NONE;
+	}
 	if (s->is_ehlo)
 		ehlo_print(&s->ehlo, server->name,
 			server->starttls != 0 && !s->has_auth, &out[CLIENT]);
 	else
 		sink_text(&out[CLIENT], "250 %s\r\n", server->name);
-	s->has_mail = false;
-	become_ready(m);
+	forget_mail(s);
+	submit_become_ready(m);
 	return ACT_NONE;
 }
 
@@ -236,32 +249,43 @@ submit_auth(struct machine *m, const struct command *c, struct sink out[2])
 		sink_text(&out[CLIENT],
 			"504 5.5.4 Mechanism is not offered here\r\n");
 	} else if (smtp_is_over(m->context, TALLY_GUESSES, 0)) {
-		return fail(m, REASON_PASSWORD_GUESSES, NULL);
+		return submit_fail(m, REASON_PASSWORD_GUESSES, NULL);
 	} else {
 		m->notes.stage = STAGE_AUTH;
 		send_line(&out[SERVER], c->text, c->len);
-		await_server(m, SMTP_AUTH_SERVER, SMTP_WAIT_REPLY);
+		submit_await(m, SMTP_AUTH_SERVER, SMTP_WAIT_REPLY);
 		return ACT_NONE;
 	}
 	m->u.smtp.errors++;
 	return ACT_NONE;
 }
 
-static enum act
-submit_bdat(struct machine *m, const struct command *c, struct sink *to)
+void
+submit_wants_login(struct machine *m, struct sink *to)
 {
-	uint64_t n;
-
+	sink_text(to, "530 5.7.0 Authentication required; set user name and "
+		"password for outgoing mail (ref %s)\r\n", m->context->id);
+	smtp_note_refusal(&m->notes, 530, "5.7.0");
 	m->u.smtp.errors++;
-	if (smtp_chunk_size(c, &n) == -1 || n == 0) {
-		sink_text(to, "502 5.5.1 BDAT is not offered\r\n");
-		return ACT_NONE;
+}
+
+/* Commands that would do harm at a server that takes them. true: answered. */
+static bool
+submit_refuses(struct machine *m, const struct command *c, struct sink *to)
+{
+	/* Its promise was broken before we heard it (RFC 8689 section 4.1). */
+	if (c->verb == VERB_MAIL && smtp_has_parameter(c, "REQUIRETLS")) {
+		sink_text(to, "555 5.5.4 REQUIRETLS is not offered\r\n");
+		m->u.smtp.errors++;
+		return true;
 	}
-	if (n > CHUNK_MAX)
-		return fail(m, REASON_CLIENT_PROTOCOL, NULL);
-	m->counted = n;	/* eaten, then refused: data() */
-	m->expect[CLIENT] = EXPECT_COUNTED;
-	return ACT_NONE;
+	/* RFC 3030 section 3; and its octets would not survive our cleaning. */
+	if (c->verb == VERB_DATA && m->u.smtp.is_binary) {
+		sink_text(to, "503 5.5.1 BINARYMIME needs BDAT\r\n");
+		m->u.smtp.errors++;
+		return true;
+	}
+	return false;
 }
 
 /* A limit of ours against a command that would go to the server: answered. */
@@ -303,15 +327,15 @@ submit_forward(struct machine *m, const struct command *c, struct sink out[2])
 		c->verb == VERB_QUIT || c->verb == VERB_HELP;
 
 	if (!free_verb && !s->has_auth) {
-		sink_text(&out[CLIENT], "530 5.7.0 Authentication required; "
-			"set user name and password for outgoing mail "
-			"(ref %s)\r\n", m->context->id);
-		smtp_note_refusal(&m->notes, 530, "5.7.0");
-		s->errors++;
+		submit_wants_login(m, &out[CLIENT]);
 		return ACT_NONE;
 	}
-	if (c->verb == VERB_MAIL)
+	if (submit_refuses(m, c, &out[CLIENT]))
+		return ACT_NONE;
+	if (c->verb == VERB_MAIL) {
 		m->notes.stage = STAGE_MAIL;
+		s->asks_binary = smtp_has_parameter(c, "BODY=BINARYMIME");
+	}
 	if (c->verb == VERB_RCPT) {
 		m->notes.stage = STAGE_RCPT_TO;
 		m->notes.rcpts++;
@@ -320,7 +344,7 @@ submit_forward(struct machine *m, const struct command *c, struct sink out[2])
 		return ACT_NONE;
 	s->verb = (uint8_t)c->verb;
 	send_line(&out[SERVER], c->text, c->len);
-	await_server(m, SMTP_REPLY, SMTP_WAIT_REPLY);
+	submit_await(m, SMTP_REPLY, SMTP_WAIT_REPLY);
 	return ACT_NONE;
 }
 
@@ -349,14 +373,18 @@ submit_alone(struct machine *m, const struct command *c, struct sink out[2])
 static enum act
 submit_command(struct machine *m, const struct line *l, struct sink out[2])
 {
+	unsigned mended = m->context->strict ? LINE_BARE_LF : 0;
 	struct smtp *s = &m->u.smtp;
 	struct command c;
 
 	smtp_command(l, &c);
 	if (s->errors >= smtp_limits(m->context)->errors)
-		return fail(m, REASON_TOO_MANY_ERRORS, NULL);
-	if ((l->flags & LINE_BARE_CR) ||
+		return submit_fail(m, REASON_TOO_MANY_ERRORS, NULL);
+	if ((l->flags & (LINE_BARE_CR | mended)) ||
 	    (l->len > COMMAND_MAX && c.verb != VERB_AUTH)) {
+		/* The octets behind it are no commands, and how many? */
+		if (c.verb == VERB_BDAT)
+			return submit_fail(m, REASON_CLIENT_PROTOCOL, NULL);
 		sink_text(&out[CLIENT], "500 5.5.2 Line not understood\r\n");
 		s->errors++;
 		return ACT_NONE;
@@ -366,7 +394,7 @@ submit_command(struct machine *m, const struct line *l, struct sink out[2])
 	case VERB_HELO:
 		return submit_hello(m, &c, out);
 	case VERB_BDAT:
-		return submit_bdat(m, &c, &out[CLIENT]);
+		return chunk_command(m, &c, out);
 	case VERB_UNKNOWN:
 		sink_text(&out[CLIENT], "502 5.5.1 Command not implemented\r\n");
 		s->errors++;
@@ -387,12 +415,13 @@ static enum act
 submit_client_line(struct machine *m, const struct line *l, struct sink out[2])
 {
 	if (l->flags & LINE_NUL)
-		return fail(m, REASON_NUL_BYTE, NULL);
+		return submit_fail(m, REASON_NUL_BYTE, NULL);
 	if (m->u.smtp.state == SMTP_AUTH_CLIENT) {
-		if (l->flags & LINE_BARE_CR)
-			return fail(m, REASON_CLIENT_PROTOCOL, NULL);
+		if (l->flags & (LINE_BARE_CR |
+			(m->context->strict ? LINE_BARE_LF : 0)))
+			return submit_fail(m, REASON_CLIENT_PROTOCOL, NULL);
 		send_line(&out[SERVER], l->text, l->len);
-		await_server(m, SMTP_AUTH_SERVER, SMTP_WAIT_REPLY);
+		submit_await(m, SMTP_AUTH_SERVER, SMTP_WAIT_REPLY);
 		return ACT_NONE;
 	}
 	return submit_command(m, l, out);
@@ -411,6 +440,24 @@ note_reply(struct machine *m, const struct line *l, unsigned code)
 	smtp_note_refusal(&m->notes, code, esc);
 }
 
+/* What a reply makes of the transaction. */
+static void
+note_mail(struct smtp *s, unsigned code)
+{
+	bool ok = code >= 200 && code < 300;
+
+	if (s->verb == VERB_MAIL && ok) {
+		forget_mail(s);
+		s->has_mail = true;
+		s->is_binary = s->asks_binary;
+	}
+	s->has_rcpt = s->has_rcpt || (s->verb == VERB_RCPT && ok);
+	/* After a refused chunk only RSET makes sense (RFC 3030 section 2). */
+	if ((s->verb == VERB_RSET && ok) || s->state == SMTP_FINAL ||
+	    (s->verb == VERB_BDAT && !ok))
+		forget_mail(s);
+}
+
 static enum act
 reply_ended(struct machine *m, unsigned code)
 {
@@ -422,7 +469,7 @@ reply_ended(struct machine *m, unsigned code)
 	}
 	if (s->verb == VERB_DATA && code == 354) {
 		s->state = SMTP_DATA;
-		payload_start(&s->payload);
+		payload_start(&s->payload, m->context->strict);
 		s->octets = 0;
 		m->notes.stage = STAGE_DATA;
 		m->expect[CLIENT] = EXPECT_DATA;
@@ -430,7 +477,7 @@ reply_ended(struct machine *m, unsigned code)
 		m->client_wait = SMTP_WAIT_BLOCK;
 		return ACT_NONE;
 	}
-	become_ready(m);
+	submit_become_ready(m);
 	return ACT_NONE;
 }
 
@@ -445,16 +492,17 @@ pass_reply(struct machine *m, const struct line *l, unsigned code, bool last,
 	 * taken for the reply to the client's next command. */
 	if (code != 421 && (s->state == SMTP_READY ||
 		s->state == SMTP_AUTH_CLIENT))
-		return fail(m, REASON_SERVER_PROTOCOL, l);
+		return submit_fail(m, REASON_SERVER_PROTOCOL, l);
 	/* An invitation to send more that the command did not ask for. */
 	if (code < 400 && code >= 300 &&
 	    !(code == 334 && s->state == SMTP_AUTH_SERVER) &&
 	    !(code == 354 && s->state == SMTP_REPLY && s->verb == VERB_DATA))
-		return fail(m, REASON_SERVER_PROTOCOL, l);
+		return submit_fail(m, REASON_SERVER_PROTOCOL, l);
 	send_line(&out[CLIENT], l->text, l->len);
 	if (!last)
 		return ACT_NONE;
 	note_reply(m, l, code);
+	note_mail(s, code);
 	if (s->state == SMTP_AUTH_SERVER) {
 		if (code == 334) {
 			s->state = SMTP_AUTH_CLIENT;
@@ -487,7 +535,7 @@ submit_server_line(struct machine *m, const struct line *l, struct sink out[2])
 	    (l->flags & (LINE_NUL | LINE_BARE_CR)) ||
 	    ++s->replies > SMTP_REPLY_LINES_MAX ||
 	    (s->code != 0 && code != s->code))
-		return fail(m, REASON_SERVER_PROTOCOL, l);
+		return submit_fail(m, REASON_SERVER_PROTOCOL, l);
 	s->code = last ? 0 : (uint16_t)code;
 	if (s->state == SMTP_U_EHLO || s->state == SMTP_U_EHLO_CLEAR) {
 		if (s->first_seen)
@@ -496,6 +544,7 @@ submit_server_line(struct machine *m, const struct line *l, struct sink out[2])
 	}
 	switch (s->state) {
 	case SMTP_U_GREETING:
+	case SMTP_U_XCLIENT:	/* back to where it began: in TLS, EHLO again */
 		return last ? upstream_greeting(m, l, code, out) : ACT_NONE;
 	case SMTP_U_EHLO_CLEAR:
 		return last ? upstream_clear_list(m, l, code, out) : ACT_NONE;
@@ -535,10 +584,11 @@ skip_payload(struct machine *m, const uint8_t *p, size_t n, size_t *used_r,
 		return ACT_CLOSE;
 	}
 	sink_text(&out[CLIENT],
-		"554 5.6.0 The message holds a NUL byte; not sent (ref %s)\r\n",
+		"554 5.6.0 The message holds a %s; not sent (ref %s)\r\n",
+		m->u.smtp.is_bare ? "bare CR or LF" : "NUL byte",
 		m->context->id);
 	smtp_note_refusal(&m->notes, 554, "5.6.0");
-	m->reason = REASON_NUL_BYTE;
+	m->reason = m->u.smtp.is_bare ? REASON_BARE_LINE_END : REASON_NUL_BYTE;
 	return ACT_CLOSE;
 }
 
@@ -556,7 +606,8 @@ carry_payload(struct machine *m, const uint8_t *p, size_t n, size_t *used_r,
 	status = payload_clean(&m->u.smtp.payload, p, n < room ? n : room,
 		to->p + to->len, used_r, &written);
 	to->len += written;
-	if (status == PAYLOAD_NUL) {
+	if (status == PAYLOAD_NUL || status == PAYLOAD_BARE) {
+		m->u.smtp.is_bare = status == PAYLOAD_BARE;
 		/* Never finish what the server has begun to read. */
 		to->len = 0;
 		m->u.smtp.state = SMTP_SKIP;
@@ -573,7 +624,7 @@ carry_payload(struct machine *m, const uint8_t *p, size_t n, size_t *used_r,
 		return ACT_HANGUP;
 	}
 	if (status == PAYLOAD_END)
-		await_server(m, SMTP_FINAL, SMTP_WAIT_FINAL);
+		submit_await(m, SMTP_FINAL, SMTP_WAIT_FINAL);
 	return ACT_NONE;
 }
 
@@ -585,13 +636,7 @@ submit_data(struct machine *m, const uint8_t *p, size_t n, size_t *used_r,
 		return carry_payload(m, p, n, used_r, out);
 	if (m->u.smtp.state == SMTP_SKIP)
 		return skip_payload(m, p, n, used_r, out);
-	*used_r = n < m->counted ? n : (size_t)m->counted;
-	m->counted -= *used_r;
-	if (m->counted == 0) {
-		sink_text(&out[CLIENT], "502 5.5.1 BDAT is not offered\r\n");
-		m->expect[CLIENT] = EXPECT_LINE;
-	}
-	return ACT_NONE;
+	return chunk_data(m, p, n, used_r, out);
 }
 
 /* ---- the end before its time ---- */

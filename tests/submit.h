@@ -16,7 +16,7 @@
 
 #define N(a) (sizeof(a) / sizeof((a)[0]))
 
-enum { IMPLICIT, STARTTLS, NOT_SHOWN };
+enum { IMPLICIT, STARTTLS, NOT_SHOWN, XCLIENT };
 
 static struct server_conf servers[] = {
 	[IMPLICIT] = { .name = (char[]){ "mail.isp.example" },
@@ -25,6 +25,8 @@ static struct server_conf servers[] = {
 		.submission = { TLS_STARTTLS, 587 }, .starttls = 587 },
 	[NOT_SHOWN] = { .name = (char[]){ "mail.isp.example" },
 		.submission = { TLS_IMPLICIT, 465 } },
+	[XCLIENT] = { .name = (char[]){ "mail.isp.example" },
+		.submission = { TLS_IMPLICIT, 465 }, .xclient = true },
 };
 
 struct dialogue {
@@ -40,6 +42,8 @@ start(struct drive *d, struct context *x, int server)
 	memset(x, 0, sizeof(*x));
 	x->gateway = "gw1.isp.example";
 	x->server = &servers[server];
+	x->src = (struct addr){ .family = AF_INET, .port = 4711,
+		.ip = { 198, 18, 3, 7 } };
 	memcpy(x->id, "ID0", 4);
 	drive_open(d);
 	d->guard = true;
@@ -47,7 +51,7 @@ start(struct drive *d, struct context *x, int server)
 }
 
 static inline void
-play(const struct dialogue *rows, size_t n)
+play_as(const struct dialogue *rows, size_t n, bool strict)
 {
 	unsigned bad = 0;
 
@@ -59,6 +63,7 @@ play(const struct dialogue *rows, size_t n)
 		if (i % 2 == 1 && row->whole)
 			continue;
 		start(&d, &x, row->server);
+		x.strict = strict;
 		if (drive_play(&d, row->script, i % 2) == -1) {
 			print_message("# %s, in pieces of %zu\n", row->name,
 				i % 2);
@@ -67,6 +72,12 @@ play(const struct dialogue *rows, size_t n)
 		drive_close(&d);
 	}
 	assert_int_equal(bad, 0);
+}
+
+static inline void
+play(const struct dialogue *rows, size_t n)
+{
+	play_as(rows, n, false);
 }
 
 #define GREETING "c 220 mail.isp.example ESMTP"

@@ -53,7 +53,7 @@ clean(const uint8_t *p, size_t n, unsigned seed, uint8_t *out, size_t *in_r,
 	enum payload_status status = PAYLOAD_MORE;
 	struct payload s;
 
-	payload_start(&s);
+	payload_start(&s, false);
 	*in_r = *out_r = 0;
 	while (*in_r < n && status == PAYLOAD_MORE) {
 		size_t left = n - *in_r, take = left, used, got;

@@ -5,7 +5,8 @@
  * is reached. Beside the promises every machine makes (drive.h): before TLS
  * nothing but EHLO and STARTTLS reaches the server; outside AUTH and a payload
  * it gets whole commands of known verbs, none about mail before its own 235;
- * a payload has no NUL, no bare CR or LF and ends where it should.
+ * a payload has no NUL, no bare CR or LF and ends where it should; a chunk goes
+ * on as it came.
  */
 #include <stdint.h>
 #include <strings.h>
@@ -34,14 +35,18 @@ check_command(const struct sink *k)
 {
 	static const char *const open[] = { "EHLO", "STARTTLS", "AUTH", "RSET",
 		"NOOP", "QUIT", "HELP" };
-	static const char *const mail[] = { "MAIL", "RCPT", "DATA", "VRFY",
-		"EXPN" };
+	static const char xclient[] = "XCLIENT ADDR=192.0.2.7 PORT=4711 ";
+	static const char *const mail[] = { "MAIL", "RCPT", "DATA", "BDAT",
+		"VRFY", "EXPN" };
 	bool known = false;
 
 	for (size_t i = 0; i < sizeof(open) / sizeof(open[0]); i++)
 		known = known || is_verb(k, open[i]);
 	for (size_t i = 0; has_235 && i < sizeof(mail) / sizeof(mail[0]); i++)
 		known = known || is_verb(k, mail[i]);
+	/* Ours, never the client's. */
+	if (k->len > 21 && memcmp(k->p, xclient, 21) == 0)
+		known = server.xclient;
 	DRIVE_CHECK(known);
 }
 
@@ -63,6 +68,16 @@ look(struct drive *d, enum side from, const struct line *l,
 
 	if (from == SERVER && l->len >= 3 && memcmp(l->text, "235", 3) == 0)
 		has_235 = true;
+	if (l == NULL && before == SMTP_CHUNK) {
+		/* as it came, and never more than was announced */
+		DRIVE_CHECK(k->len == 0 || memcmp(k->p, d->in[CLIENT].p +
+			d->in[CLIENT].seen, k->len) == 0);
+		return;
+	}
+	if (l == NULL && before != SMTP_DATA) {
+		DRIVE_CHECK(k->len == 0);
+		return;
+	}
 	if (l == NULL) {
 		check_payload(k);
 		if (d->m.u.smtp.state == SMTP_FINAL)
@@ -95,6 +110,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		(struct endpoint){ TLS_STARTTLS, 587 } :
 		(struct endpoint){ TLS_IMPLICIT, 465 };
 	server.starttls = data[0] & 2 ? 0 : 587;
+	x.strict = (data[0] & 4) != 0;
+	server.xclient = (data[0] & 8) != 0;
+	DRIVE_CHECK(addr_parse(&x.src, "192.0.2.7:4711") == 0);
 	has_235 = false;
 	last = 0;
 	drive_open(&d);

@@ -76,7 +76,8 @@ def reset(conn):
 
 def smtp(answers):
     """A script of an SMTP server: verb → reply bytes; None: close, "reset":
-    reset.  "" is the greeting; "." what follows the message."""
+    reset.  "" is the greeting; "." what follows the message, "LAST" the last
+    chunk; "half" is what is done in the middle of either."""
     def script(server, conn):
         if not say(conn, answers.get("", b"220 odd.isp.example ESMTP\r\n")):
             return
@@ -88,17 +89,30 @@ def smtp(answers):
             pending += chunk
             while b"\r\n" in pending:
                 line, pending = pending.split(b"\r\n", 1)
+                if "half" in answers and (data or line[:4] == b"BDAT"):
+                    say(conn, answers["half"])
+                    return
                 if data and line != b".":
                     continue
                 verb = "." if data else line.split(b" ")[0].decode(
                     "latin-1").upper()
                 data = False
+                if verb == "BDAT":
+                    words = line.split()
+                    while len(pending) < int(words[1]):
+                        pending += server.read(conn)
+                    pending = pending[int(words[1]):]
+                    verb = "LAST" if len(words) > 2 else "BDAT"
                 answer = answers.get(verb, GOOD.get(verb,
                                                     b"500 5.5.1 What?\r\n"))
                 if not say(conn, answer):
                     return
                 data = answer.startswith(b"354")
     return script
+
+
+class Last(bytes):
+    """An answer after which the server closes."""
 
 
 def say(conn, answer):
@@ -109,17 +123,19 @@ def say(conn, answer):
         return False
     if answer:
         conn.sendall(answer)
-    return True
+    return not isinstance(answer, Last)
 
 
 GOOD = {
     "EHLO": b"250-odd.isp.example\r\n250-PIPELINING\r\n250-SIZE 10000000\r\n"
-            b"250-AUTH PLAIN LOGIN\r\n250 8BITMIME\r\n",
+            b"250-AUTH PLAIN LOGIN\r\n250-CHUNKING\r\n250 8BITMIME\r\n",
     "AUTH": b"235 2.7.0 In\r\n",
     "MAIL": b"250 2.1.0 Ok\r\n",
     "RCPT": b"250 2.1.5 Ok\r\n",
     "DATA": b"354 Go\r\n",
     ".": b"250 2.0.0 Queued\r\n",
+    "BDAT": b"250 2.0.0 Ok\r\n",
+    "LAST": b"250 2.0.0 Queued\r\n",
     "RSET": b"250 2.0.0 Ok\r\n",
     "NOOP": b"250 2.0.0 Ok\r\n",
     "QUIT": b"221 2.0.0 Bye\r\n",

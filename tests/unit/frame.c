@@ -95,7 +95,7 @@ clean(const uint8_t *p, size_t n, const size_t *cut, size_t ncut, uint8_t *out,
 	struct payload s;
 	size_t at = 0, written = 0;
 
-	payload_start(&s);
+	payload_start(&s, false);
 	for (size_t i = 0; i <= ncut && status == PAYLOAD_MORE; i++) {
 		size_t end = i < ncut ? cut[i] : n, used, got;
 		uint8_t *room = malloc(PAYLOAD_ROOM(end - at));

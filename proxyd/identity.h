@@ -1,0 +1,34 @@
+/*
+ * identity.h - whose connection it is, told to a server
+ *
+ * Two forms for servers that trust this gateway: the PROXY protocol's header
+ * before everything else, and XCLIENT's attributes inside SMTP. Pure.
+ */
+#ifndef SALLYPORT_IDENTITY_H
+#define SALLYPORT_IDENTITY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/addr.h"
+
+struct sink;
+
+/* 16 octets and two IPv6 addresses with their ports: PROXY protocol, 2.2. */
+#define PROXY_HEADER_MAX 52
+
+/* The version 2 header of a TCP connection from src to dst; its length. Where
+ * the families differ it says LOCAL, which names nobody. */
+size_t identity_proxy(uint8_t out[PROXY_HEADER_MAX], const struct addr *src,
+	const struct addr *dst);
+
+/* Bits of XCLIENT's attributes in the server's list ("NAME ADDR PORT ..."). */
+uint32_t identity_attributes(const uint8_t *p, size_t n);
+
+/* An XCLIENT command with those of ADDR, PORT and NAME that the server lists;
+ * always shorter than the 512 octets that are allowed. Nothing without ADDR:
+ * -1. */
+int identity_xclient(uint32_t attributes, const struct addr *client,
+	struct sink *out);
+
+#endif
