@@ -198,6 +198,7 @@ struct conf {
 
 	struct zombie_conf zombie;
 
+	bool read_replies;	/* smtp.read_replies: evidence in relay */
 	bool pop3_wrap;		/* pop3.wrap = "listed" */
 	bool imap_wrap;		/* imap.wrap = "listed" */
 	unsigned max_per_line;	/* smtp.max_per_line: sessions at once */

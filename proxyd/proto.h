@@ -17,6 +17,7 @@
 #include "conf/conf.h"
 #include "lib/addr.h"
 #include "proxyd/event.h"
+#include "proxyd/evidence.h"
 #include "proxyd/frame.h"
 
 enum side { CLIENT, SERVER };
@@ -60,9 +61,8 @@ void sink_bytes(struct sink *k, const void *p, size_t n);
 void sink_text(struct sink *k, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* What the dialogue was about: for the log line now, for detectors later. */
+/* What the dialogue was about: for the log line, and for the detectors. */
 struct notes {
-	uint8_t early;		/* client spoke before our greeting */
 	uint8_t helo_len;
 	uint16_t stage;		/* enum event_stage */
 	uint16_t code;		/* last refusal */
@@ -71,6 +71,7 @@ struct notes {
 	char esc[12];
 	char helo[EVENT_HELO_MAX];
 	char detail[EVENT_DETAIL_MAX];	/* NUL-terminated */
+	struct witness witness;
 };
 
 /* Facts about the session that do not change while it lives. */
@@ -82,6 +83,9 @@ struct context {
 	char client[ADDR_STRLEN];	/* address, without port */
 	bool refuse_at_ehlo;		/* adaptive */
 	bool is_soft;			/* refusals are temporary */
+	bool read_replies;		/* relay: evidence from servers' replies */
+	uint64_t key[2];		/* of hashes that clients must not aim at */
+	struct addr src, origin;
 };
 
 struct machine;
@@ -237,6 +241,7 @@ struct machine {
 	const char *alpn;	/* offered inside implicit TLS; NULL: nothing */
 	uint64_t counted;
 	unsigned client_wait, server_wait;	/* seconds, for what comes next */
+	bool more;		/* the client has sent octets behind this line */
 	bool dialling;		/* from ACT_DIAL until our answer: one limit */
 	struct notes notes;
 	union {
