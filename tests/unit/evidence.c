@@ -16,7 +16,7 @@
 
 static char *text[] = { "closed" };
 static const struct block_conf block = {
-	.stage = STAGE_RCPT, .code = 550, .esc = "5.7.1", .text = text,
+	.stage = BLOCK_RCPT, .code = 550, .esc = "5.7.1", .text = text,
 	.ntext = 1,
 };
 
