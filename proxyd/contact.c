@@ -42,8 +42,8 @@ record_of(struct table *t, const struct conf *conf, int class_index,
 
 int
 contact_note(struct table *t, const struct detect *d, const struct conf *conf,
-	int class_index, int fd, const struct addr *src, const struct addr *origin,
-	bool is_counted)
+	int class_index, int fd, const struct addr *src,
+	const struct addr *origin, bool is_counted)
 {
 	struct line_record *r = record_of(t, conf, class_index, src);
 	uint8_t octets[SYN_OCTETS];

@@ -25,8 +25,8 @@ struct table;
  * attempt. 1: first contact; 0: a destination of before; -1: no record.
  */
 int contact_note(struct table *t, const struct detect *d,
-	const struct conf *conf, int class_index, int fd, const struct addr *src, const struct addr *origin,
-	bool is_counted);
+	const struct conf *conf, int class_index, int fd,
+	const struct addr *src, const struct addr *origin, bool is_counted);
 
 /* Take the events out of the machine's notes and give them to the detector. */
 void contact_evidence(struct table *t, const struct detect *d,
