@@ -82,7 +82,7 @@ def pytest_runtest_makereport(item, call):
 
 
 ORDER = ("test_kernel", "test_nfq_kernel", "test_scenes",
-         "test_processes", "test_certificates", "test_first", "test_evidence",
+         "test_processes", "test_certificates", "test_first", "test_clients", "test_evidence",
          "test_plan", "test_allow", "test_rules",
          "test_peers", "test_imap", "test_review", "test_topologies", "test_probe", "test_failures",
          "test_load", "test_lab")
