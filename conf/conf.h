@@ -214,6 +214,7 @@ struct conf {
 
 	struct zombie_conf zombie;
 
+	bool read_replies;	/* smtp.read_replies: evidence in relay */
 	bool pop3_wrap;		/* pop3.wrap = "listed" */
 	bool imap_wrap;		/* imap.wrap = "listed" */
 	bool strict;		/* smtp.strict */

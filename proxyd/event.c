@@ -15,11 +15,13 @@
  */
 #include "proxyd/event.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <syslog.h>
 
 #include "conf/conf.h"
+#include "proxyd/evidence.h"
 #include "lib/kv.h"
 
 const char *const event_word[EVENT_COUNT] = {
@@ -114,7 +116,8 @@ int
 event_check(const struct report *e, const struct conf *c)
 {
 	if (e->kind >= EVENT_COUNT || e->reason >= REASON_COUNT ||
-		e->stage >= EVENT_STAGE_COUNT || e->early > 1)
+		e->stage >= EVENT_STAGE_COUNT || e->habits > HABIT_ALL ||
+		e->at < 0)
 		return -1;
 	if (e->tls != 0 && e->tls != 12 && e->tls != 13)
 		return -1;
@@ -155,6 +158,61 @@ render_parties(struct kv *k, const struct report *e, const struct conf *c)
 		kv_word(k, "server", c->servers[e->server_index].name);
 }
 
+static unsigned
+ones(uint64_t map)
+{
+	unsigned n = 0;
+
+	for (; map != 0; map &= map - 1)
+		n++;
+	return n;
+}
+
+/* "contact:1/1,helo:0/1": bad events of all, for each kind that had any. */
+static void
+render_counts(struct kv *k, const struct report *e)
+{
+	static const char *const kind[EVIDENCE_COUNT] = {
+		[EVIDENCE_CONTACT] = "contact",
+		[EVIDENCE_UNKNOWN_USER] = "unknown",
+		[EVIDENCE_REFUSAL] = "refusal",
+		[EVIDENCE_NULL_SENDER] = "null",
+		[EVIDENCE_HELO] = "helo",
+	};
+	char text[EVIDENCE_COUNT * 24];
+	size_t n = 0;
+
+	for (int i = 0; i < EVIDENCE_COUNT; i++)
+		if (e->good[i] != 0 || e->bad[i] != 0)
+			n += (size_t)snprintf(text + n, sizeof(text) - n,
+				"%s%s:%u/%u", n > 0 ? "," : "", kind[i],
+				(unsigned)e->bad[i],
+				(unsigned)e->bad[i] + e->good[i]);
+	if (n == 0)
+		return;
+	kv_uint(k, "at", (uint64_t)e->at);
+	kv_word(k, "evidence", text);
+}
+
+static void
+render_evidence(struct kv *k, const struct report *e)
+{
+	char hex[8];
+
+	if (e->habits & HABIT_EARLY)
+		kv_uint(k, "early", 1);
+	if (e->habits & HABIT_PIPELINED)
+		kv_uint(k, "pipelined", 1);
+	if (e->dialect != 0) {
+		kv_uint(k, "quit", (e->habits & HABIT_QUIT) != 0);
+		snprintf(hex, sizeof(hex), "%04x", (unsigned)e->dialect);
+		kv_word(k, "dialect", hex);
+	}
+	if (e->domains != 0)
+		kv_uint(k, "domains", ones(e->domains));
+	render_counts(k, e);
+}
+
 void
 event_render(const struct report *e, const struct conf *c, char *out, size_t cap)
 {
@@ -176,8 +234,7 @@ event_render(const struct report *e, const struct conf *c, char *out, size_t cap
 		kv_word(&k, "tls", e->tls == 13 ? "1.3" : "1.2");
 	kv_tenths(&k, "dur", e->duration_ms);
 	kv_word(&k, "reason", reason_word[e->reason]);
-	if (e->early)
-		kv_uint(&k, "early", 1);
+	render_evidence(&k, e);
 	if (e->helo_len > 0)
 		kv_text(&k, "helo", e->helo, e->helo_len);
 	if (e->detail_len > 0)

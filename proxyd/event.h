@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #include "lib/addr.h"
-#include "zombie/line.h"
+#include "zombie/table.h"
 
 enum event_kind {
 #define EVENT(sym, word, level, help) EVENT_##sym,
@@ -35,7 +35,7 @@ enum reason {
 struct report {
 	uint8_t kind;		/* enum event_kind */
 	uint8_t reason;		/* enum reason */
-	uint8_t early;		/* client spoke before our greeting */
+	uint8_t habits;		/* enum habit: evidence.h */
 	uint8_t tls;		/* upstream leg: 0 none, 12 or 13 */
 	uint16_t code;		/* last refusal code sent to the client, 0 none */
 	int16_t class_index;	/* -1: none */
@@ -45,6 +45,10 @@ struct report {
 	uint32_t rcpts, messages;
 	uint32_t duration_ms;
 	uint64_t id;
+	int64_t at;		/* begin, Unix time */
+	uint64_t domains;	/* map of MAIL FROM domains */
+	uint16_t good[EVIDENCE_COUNT], bad[EVIDENCE_COUNT];
+	uint16_t dialect;	/* 0: nothing was said */
 	uint64_t bytes_up, bytes_down;	/* client->server, server->client */
 	struct line_key line;	/* family 0: none */
 	struct addr src, dst, out;

@@ -17,6 +17,7 @@
 #include "conf/conf.h"
 #include "lib/addr.h"
 #include "proxyd/event.h"
+#include "proxyd/evidence.h"
 #include "proxyd/frame.h"
 #include "proxyd/tally.h"
 
@@ -61,9 +62,8 @@ void sink_bytes(struct sink *k, const void *p, size_t n);
 void sink_text(struct sink *k, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* What the dialogue was about: for the log line now, for detectors later. */
+/* What the dialogue was about: for the log line, and for the detectors. */
 struct notes {
-	uint8_t early;		/* client spoke before our greeting */
 	uint8_t helo_len;
 	uint16_t stage;		/* enum event_stage */
 	uint16_t code;		/* last refusal */
@@ -72,6 +72,7 @@ struct notes {
 	char esc[12];
 	char helo[EVENT_HELO_MAX];
 	char detail[EVENT_DETAIL_MAX];	/* NUL-terminated */
+	struct witness witness;
 };
 
 /* What the line has used of a quota, all its sessions together: counts n more
@@ -92,6 +93,9 @@ struct context {
 	bool refuse_at_ehlo;		/* adaptive */
 	bool is_soft;			/* refusals are temporary */
 	bool strict;			/* smtp.strict */
+	bool read_replies;		/* relay: evidence from servers' replies */
+	uint64_t key[2];		/* of hashes that clients must not aim at */
+	struct addr origin;
 };
 
 struct machine;
@@ -264,6 +268,7 @@ struct machine {
 	const char *alpn;	/* offered inside implicit TLS; NULL: nothing */
 	uint64_t counted;
 	unsigned client_wait, server_wait;	/* seconds, for what comes next */
+	bool more;		/* the client has sent octets behind this line */
 	bool dialling;		/* from ACT_DIAL until our answer: one limit */
 	struct notes notes;
 	union {

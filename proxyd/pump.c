@@ -56,6 +56,7 @@ feed_raw(struct session *s, enum side from)
 
 	if (s->machine.ops->watch != NULL && s->kind == EVENT_RELAY)
 		s->machine.ops->watch(&s->machine, from, c->view, n);
+	session_evidence(s);
 	if (s->side[to].shut)
 		;	/* half-closed: nobody there to read it */
 	else
@@ -86,7 +87,9 @@ feed_line(struct session *s, enum side from)
 		return true;
 	}
 	session_open_sinks(s, out);
+	s->machine.more = from == CLIENT && c->view_len > l.total;
 	act = s->machine.ops->line(&s->machine, from, &l, out);
+	session_evidence(s);
 	chan_consume(c, l.total);
 	session_flush_sinks(s, out);
 	/* The limit is for a command, not for each line of its reply. */

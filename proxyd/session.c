@@ -74,7 +74,7 @@ report(struct session *s)
 	memset(&e, 0, sizeof(e));
 	e.kind = (uint8_t)s->kind;
 	e.reason = (uint8_t)s->reason;
-	e.early = n->early;
+	e.habits = n->witness.habits;
 	e.tls = s->tls;
 	e.code = n->code;
 	e.class_index = (int16_t)s->class_index;
@@ -86,6 +86,11 @@ report(struct session *s)
 	e.id = s->id;
 	e.bytes_up = s->side[CLIENT].received;
 	e.bytes_down = s->side[CLIENT].sent;
+	e.at = time(NULL) - e.duration_ms / 1000;
+	e.dialect = evidence_dialect(&s->machine);
+	e.domains = n->witness.domains;
+	memcpy(e.good, n->witness.good, sizeof(e.good));
+	memcpy(e.bad, n->witness.bad, sizeof(e.bad));
 	e.line = s->line;
 	e.src = s->src;
 	e.dst = s->origin;
@@ -96,6 +101,14 @@ report(struct session *s)
 	e.detail_len = (uint16_t)strlen(n->detail);
 	memcpy(e.detail, n->detail, e.detail_len);
 	relay_event(s->relay, &e);
+}
+
+void
+session_evidence(struct session *s)
+{
+	if (s->machine.notes.witness.n_events > 0)
+		contact_evidence(s->relay->table, &s->relay->detect,
+			s->relay->conf, s->class_index, &s->machine);
 }
 
 /* A mail program that left after EHLO has not read the operator's text. */
@@ -114,6 +127,8 @@ destroy(struct session *s)
 	struct relay *r = s->relay;
 
 	remember_adaptive(s);
+	session_evidence(s);
+	contact_habits(r->table, r->conf, s->class_index, &s->machine);
 	report(s);
 	chan_close(&s->side[SERVER], false);
 	chan_close(&s->side[CLIENT], false);
@@ -190,6 +205,9 @@ session_fail(struct session *s, enum reason why, const char *detail)
 	 * else's TLS there is nothing to be said either. */
 	if (s->kind == EVENT_RELAY || s->kind == EVENT_RESET ||
 	    s->kind == EVENT_TUNNEL) {
+		if (s->kind == EVENT_RELAY && (why == REASON_CONNECT_FAILED ||
+			why == REASON_CONNECT_TIMEOUT))
+			evidence_reached(&s->machine, false);
 		session_abort(s, why);
 		return;
 	}
@@ -361,7 +379,8 @@ expired(struct session *s)
 {
 	switch (s->phase) {
 	case PHASE_DELAY:
-		s->machine.notes.early = session_is_early(s);
+		if (session_is_early(s))
+			s->machine.notes.witness.habits |= HABIT_EARLY;
 		greet(s);
 		break;
 	case PHASE_SOCKET:
@@ -470,6 +489,9 @@ choose_machine(struct session *s, const struct decision *d)
 	x->strict = conf->strict;
 	x->src = s->src;
 	x->server = d->server == -1 ? NULL : &conf->servers[d->server];
+	x->read_replies = conf->read_replies;
+	x->origin = s->origin;
+	contact_key(s->relay->table, x->key);
 	event_id_text(s->id, x->id);
 	addr_format(&s->src, x->client);
 	switch (d->treatment) {
@@ -537,6 +559,7 @@ session_open(struct relay *r, int fd, const struct addr *src,
 {
 	struct session *s = calloc(1, sizeof(*s));
 	struct decision d;
+	int is_new = -1;
 
 	if (s == NULL) {
 		close(fd);
@@ -560,10 +583,11 @@ session_open(struct relay *r, int fd, const struct addr *src,
 	r->counters.sessions_now++;
 	r->counters.sessions_total++;
 	if (origin->port == 25)
-		(void)contact_note(r->table, &r->detect, r->conf,
-			d.class_index, fd, src, origin,
-			r->conf->nfq_queue != 0);
+		is_new = contact_note(r->table, &r->detect, r->conf,
+			d.class_index, fd, src, origin, r->conf->nfq_queue != 0);
 	choose_machine(s, &d);
+	s->machine.notes.witness.good[EVIDENCE_CONTACT] = is_new == 0;
+	s->machine.notes.witness.bad[EVIDENCE_CONTACT] = is_new == 1;
 	if (chan_watch(&s->side[CLIENT], fd, r->base, session_on_event,
 		s) == -1)
 		session_abort(s, REASON_NO_MEMORY);

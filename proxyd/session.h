@@ -81,6 +81,9 @@ void session_finish(struct session *s, enum reason why);
 /* End it with resets on both sides. */
 void session_abort(struct session *s, enum reason why);
 
+/* Give what the machine has found out about the line to the table. */
+void session_evidence(struct session *s);
+
 void session_phase(struct session *s, enum phase phase);
 
 /* Octets the client sent before it was allowed to. */

@@ -268,6 +268,9 @@ block_line(struct machine *m, enum side from, const struct line *l,
 		return block_close(m, REASON_NUL_BYTE, "NUL byte in a command",
 			to);
 	smtp_command(l, &c);
+	evidence_command(m, l, &c);
+	if (m->more)
+		evidence_unasked(m, c.verb);
 	if (c.verb == VERB_QUIT) {
 		sink_text(to, "221 2.0.0 Bye\r\n");
 		if (m->reason == REASON_NONE)

@@ -36,6 +36,8 @@ relay_upstream(struct machine *m, struct sink out[2])
 	m->expect[SERVER] = EXPECT_RAW;
 	m->client_wait = m->server_wait = SMTP_WAIT_OPAQUE;
 	m->notes.stage = STAGE_GREETING;
+	if (!m->context->read_replies)
+		evidence_reached(m, true);
 	return ACT_NONE;
 }
 
@@ -56,6 +58,23 @@ push(struct watch *w, unsigned what)
 		(uint8_t)what;
 }
 
+/* Commands whose reply did not come before the next one. */
+static void
+note_impatience(struct machine *m)
+{
+	const struct watch *w = &m->u.watch;
+	unsigned before;
+
+	if (w->n_expected == 0)
+		return;
+	before = w->expected[(w->first_expected + w->n_expected - 1u) %
+		WATCH_FIFO];
+	if (w->expected[w->first_expected] == EXPECT_GREETING)
+		m->notes.witness.habits |= HABIT_EARLY;
+	else if (before != EXPECT_FINAL)
+		evidence_unasked(m, before);
+}
+
 /* "BDAT n LAST": the reply is about the mail, not about a part of it. */
 static bool
 is_last_chunk(const struct command *c)
@@ -72,6 +91,8 @@ watch_command(struct machine *m, const struct line *l)
 	uint64_t n;
 
 	smtp_command(l, &c);
+	note_impatience(m);
+	evidence_command(m, l, &c);
 	switch (c.verb) {
 	case VERB_EHLO:
 	case VERB_HELO:
@@ -122,14 +143,16 @@ watch_reply(struct machine *m, const struct line *l)
 		go_opaque(w);
 		return;
 	}
-	if (!last)
-		return;
 	if (w->n_expected == 0) {
-		if (code != 421)
+		if (last && code != 421)
 			go_opaque(w);
 		return;
 	}
 	what = w->expected[w->first_expected];
+	evidence_reply(m, what == EXPECT_GREETING ? VERB_UNKNOWN :
+		what == VERB_UNKNOWN ? VERB_NOOP : what, code, last, l);
+	if (!last)
+		return;
 	w->first_expected = (uint8_t)((w->first_expected + 1) % WATCH_FIFO);
 	w->n_expected--;
 	if (code >= 400) {
@@ -138,6 +161,7 @@ watch_reply(struct machine *m, const struct line *l)
 	}
 	if (what == VERB_STARTTLS && code == 220) {
 		m->notes.stage = STAGE_TLS;
+		evidence_reached(m, true);
 		go_opaque(w);
 	} else if (what == VERB_DATA) {
 		w->wait_data = false;
@@ -207,6 +231,7 @@ relay_watch(struct machine *m, enum side from, const uint8_t *p, size_t n)
 		if (from == CLIENT && (w->chunk > 0 || w->in_data)) {
 			used = watch_payload(w, p, n);
 		} else if (from == CLIENT && w->wait_data) {
+			evidence_unasked(m, VERB_DATA);
 			go_opaque(w);	/* a body before 354 */
 			return;
 		} else {

@@ -378,6 +378,9 @@ submit_command(struct machine *m, const struct line *l, struct sink out[2])
 	struct command c;
 
 	smtp_command(l, &c);
+	evidence_command(m, l, &c);
+	if (m->more)
+		evidence_unasked(m, c.verb);
 	if (s->errors >= smtp_limits(m->context)->errors)
 		return submit_fail(m, REASON_TOO_MANY_ERRORS, NULL);
 	if ((l->flags & (LINE_BARE_CR | mended)) ||
@@ -499,6 +502,8 @@ pass_reply(struct machine *m, const struct line *l, unsigned code, bool last,
 	    !(code == 354 && s->state == SMTP_REPLY && s->verb == VERB_DATA))
 		return submit_fail(m, REASON_SERVER_PROTOCOL, l);
 	send_line(&out[CLIENT], l->text, l->len);
+	if (s->state == SMTP_REPLY)
+		evidence_reply(m, s->verb, code, last, l);
 	if (!last)
 		return ACT_NONE;
 	note_reply(m, l, code);

@@ -306,6 +306,7 @@ drive_line(struct drive *d, enum side from)
 	DRIVE_CHECK(l.total > 0 && l.total <= drive_left(b));
 	DRIVE_CHECK(l.len < l.total);
 	drive_sinks(d, out);
+	d->m.more = from == CLIENT && drive_left(b) > l.total;
 	act = d->m.ops->line(&d->m, from, &l, out);
 	if (d->look != NULL)
 		d->look(d, from, &l, before, out);

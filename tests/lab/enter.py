@@ -17,9 +17,10 @@ from pathlib import Path
 MARK = "SALLYPORT_LAB_INSIDE"
 ROOT = Path("/run/lab")
 
-# Users that a fresh Debian does not have: the daemon's own, and the owner of
+# Users that a fresh Debian does not have: the daemon's own, Exim's, the owner of
 # the mailboxes.
-USERS = {"sallyport": 4990, "sallyport-relay": 4991, "vmail": 5000}
+USERS = {"sallyport": 4990, "sallyport-relay": 4991, "vmail": 5000,
+         "Debian-exim": 4992}
 
 
 def inside():

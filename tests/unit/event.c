@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "conf/conf.h"
+#include "proxyd/evidence.h"
 
 static struct class_conf classes[] = {
 	{ .name = "dynamic", .line_len6 = 56 },
@@ -89,7 +90,7 @@ render_submit(void **state)
 	e.stage = STAGE_TLS;
 	e.code = 0;
 	e.tls = 13;
-	e.early = 1;
+	e.habits = HABIT_EARLY;
 	e.class_index = 1;
 	e.server_index = 0;
 	e.line = line_of("2001:db8:2:700::", &classes[1]);
@@ -125,6 +126,29 @@ render_port_block(void **state)
 	event_render(&e, &conf, line, sizeof(line));
 	assert_non_null(strstr(line, " line=198.18.3.7:39936-40959 class=cgn "
 		"src=198.18.3.7:40112 "));
+}
+
+/* What the detectors were told, in the form that can be replayed. */
+static void
+render_evidence(void **state)
+{
+	struct report e = blocked();
+	char line[1024];
+
+	(void)state;
+	e.habits = HABIT_QUIT | HABIT_PIPELINED;
+	e.dialect = 0xab;
+	e.domains = 1ull << 63 | 2;
+	e.at = 1795580000;
+	e.bad[EVIDENCE_CONTACT] = 1;
+	e.good[EVIDENCE_HELO] = 1;
+	e.bad[EVIDENCE_NULL_SENDER] = 65535;
+	e.good[EVIDENCE_NULL_SENDER] = 65535;
+	assert_int_equal(event_check(&e, &conf), 0);
+	event_render(&e, &conf, line, sizeof(line));
+	assert_non_null(strstr(line, " reason=policy pipelined=1 quit=1 "
+		"dialect=00ab domains=2 at=1795580000 "
+		"evidence=contact:1/1,null:65535/131070,helo:0/1 helo=\"pc\""));
 }
 
 /* Whatever a peer says, a line is one line and its first pairs are ours. */
@@ -174,7 +198,7 @@ break_it(struct report *e, int how)
 	case 0: e->kind = EVENT_COUNT; break;
 	case 1: e->reason = REASON_COUNT; break;
 	case 2: e->stage = EVENT_STAGE_COUNT; break;
-	case 3: e->early = 2; break;
+	case 3: e->habits = HABIT_ALL + 1; break;
 	case 4: e->tls = 11; break;
 	case 5: e->code = 199; break;
 	case 6: e->code = 600; break;
@@ -257,6 +281,7 @@ main(void)
 		cmocka_unit_test(render_block),
 		cmocka_unit_test(render_submit),
 		cmocka_unit_test(render_port_block),
+		cmocka_unit_test(render_evidence),
 		cmocka_unit_test(render_hostile),
 		cmocka_unit_test(short_memory),
 		cmocka_unit_test(check),
