@@ -210,7 +210,7 @@ listen_to(struct question *q)
 	int found;
 
 	while ((found = frame_line(c->view, c->view_len, &l)) == 1) {
-		struct sink out = { text, 0, sizeof(text) };
+		struct sink out = { .p = text, .cap = sizeof(text) };
 		int over = offer_line(&q->talk, &l, &out);
 
 		chan_consume(c, l.total);

@@ -9,8 +9,8 @@
  * Does not: use a shell, search $PATH, or interpret what the tool prints.
  *
  * Called by the rest of rules/ on the CLI side, and by the process that looks
- * after the rules for the daemon. Arguments are constants and numbers; all text of the operator goes
- * through standard input in a form that conf/ has checked.
+ * after the rules for the daemon. Arguments are constants and numbers; all text
+ * of the operator goes through standard input in a form that conf/ has checked.
  */
 #include "rules/run.h"
 

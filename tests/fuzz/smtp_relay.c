@@ -33,9 +33,22 @@ play(struct drive *d, const struct context *x, const uint8_t *p, size_t n,
 }
 
 static void
+check_witness(const struct witness *a, const struct witness *b)
+{
+	DRIVE_CHECK(a->habits == b->habits);
+	DRIVE_CHECK(a->n_events == b->n_events);
+	DRIVE_CHECK(memcmp(a->events, b->events, a->n_events) == 0);
+	DRIVE_CHECK(memcmp(a->good, b->good, sizeof(a->good)) == 0);
+	DRIVE_CHECK(memcmp(a->bad, b->bad, sizeof(a->bad)) == 0);
+	DRIVE_CHECK(a->domains == b->domains);
+	DRIVE_CHECK(a->dialect == b->dialect);
+	DRIVE_CHECK(a->token == b->token);
+}
+
+static void
 check_notes(const struct notes *a, const struct notes *b)
 {
-	DRIVE_CHECK(memcmp(&a->witness, &b->witness, sizeof(a->witness)) == 0);
+	check_witness(&a->witness, &b->witness);
 	DRIVE_CHECK(a->helo_len == b->helo_len);
 	DRIVE_CHECK(a->stage == b->stage);
 	DRIVE_CHECK(a->code == b->code);

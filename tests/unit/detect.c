@@ -56,12 +56,13 @@ setup(void **state)
 	struct place *p = calloc(1, sizeof(*p));
 	struct zombie_conf z;
 
-	if (p == NULL || conf_zombie(&z, on, 2, stderr) != 0 ||
+	assert_non_null(p);
+	*state = p;
+	if (conf_zombie(&z, on, 2, stderr) != 0 ||
 		(p->t = table_new(1000)) == NULL)
 		return -1;
 	detect_load(&p->d, &z);
 	another_line(p);
-	*state = p;
 	return 0;
 }
 

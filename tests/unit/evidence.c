@@ -289,7 +289,7 @@ bounds(void **state)
 	static const char mail[] = "MAIL FROM:<>\r\n", ok[] = "250 ok\r\n";
 	uint8_t events[WITNESS_EVENTS];
 	struct context x;
-	struct drive d;
+	static struct drive d;
 
 	(void)state;
 	context_init(&x, RELAY);

@@ -213,8 +213,8 @@ writers_and_kills(void **state)
 		assert_int_equal(waitpid(pid[i], NULL, 0), pid[i]);
 		sum -= atomic_load(&counted[i]);
 	}
-	for (uint8_t i = 0; i < LINES; i++) {
-		struct line_key k = line(i);
+	for (unsigned i = 0; i < LINES; i++) {
+		struct line_key k = line((uint8_t)i);
 		struct line_history h;
 
 		history_take(t, &k, 0, &h);

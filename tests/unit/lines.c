@@ -109,6 +109,19 @@ owners(void **state)
 	lines_free(&l);
 }
 
+/* What a relay does until it is killed. */
+static void __attribute__((noreturn))
+come_and_go(struct lines *l, const struct line_key *a)
+{
+	lines_own(l, 2);
+	for (;;) {
+		(void)lines_enter(l, a);
+		(void)lines_enter(l, a);
+		lines_leave(l, a);
+		lines_leave(l, a);
+	}
+}
+
 /* A relay killed at any instruction leaves nothing that release leaves. */
 static void
 killed(void **state)
@@ -127,12 +140,8 @@ killed(void **state)
 		assert_int_equal(lines_enter(l, &a), round);
 		pid = fork();
 		assert_true(pid >= 0);
-		for (lines_own(l, pid == 0 ? 2 : 1); pid == 0;) {
-			(void)lines_enter(l, &a);
-			(void)lines_enter(l, &a);
-			lines_leave(l, &a);
-			lines_leave(l, &a);
-		}
+		if (pid == 0)
+			come_and_go(l, &a);
 		/* until it is at work: ours goes and comes back meanwhile */
 		do
 			lines_leave(l, &a);

@@ -78,6 +78,14 @@ flood(void **state)
 	tally_free(&t);
 }
 
+/* Counts of another kind, until it is killed. */
+static void __attribute__((noreturn))
+guess_for_ever(struct tally *t, const struct line_key *a)
+{
+	for (;;)
+		(void)tally_add(t, a, TALLY_GUESSES, NOW, 1);
+}
+
 /* Nothing is lost between processes, nor left behind by a killed one. */
 static void
 processes(void **state)
@@ -97,8 +105,8 @@ processes(void **state)
 			continue;
 		for (int n = 0; n < TIMES; n++)
 			(void)tally_add(t, &a, TALLY_RCPTS, NOW, 1);
-		while (i == CHILDREN)	/* of another kind, until it is killed */
-			(void)tally_add(t, &a, TALLY_GUESSES, NOW, 1);
+		if (i == CHILDREN)
+			guess_for_ever(t, &a);
 		_exit(0);
 	}
 	for (int i = 0; i < CHILDREN; i++) {
