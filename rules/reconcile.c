@@ -27,6 +27,9 @@
 #include "rules/route.h"
 #include "rules/tables.h"
 
+/* Of a fingerprint: the rules are those of capture = "redirect". */
+#define CAPTURE_BIT UINT64_C(1)
+
 static const struct rules_options plain = { .program = "sallyport" };
 
 static struct conf
@@ -86,7 +89,20 @@ fingerprint(const struct conf *conf)
 	for (size_t i = 0; i < len && hash != 0; i++)
 		hash = (hash ^ (uint8_t)text[i]) * 0x100000001b3;
 	free(text);
-	return hash;
+	return (hash & ~CAPTURE_BIT) |
+		(conf->capture == CAPTURE_REDIRECT ? CAPTURE_BIT : 0);
+}
+
+/*
+ * Rules for the other way of capturing are the operator's, who has yet to
+ * restart the daemon: the gate stays shut (gatekeeper.c), and nothing in them
+ * is missing.
+ */
+static bool
+is_for_other_capture(const struct record *r, const struct conf *c)
+{
+	return r->applied && ((r->fingerprint & CAPTURE_BIT) != 0) !=
+		(c->capture == CAPTURE_REDIRECT);
 }
 
 /* ---- look ---- */
@@ -208,6 +224,10 @@ rules_look(const struct conf *c, struct rules_loss *loss_r)
 	memset(loss_r, 0, sizeof(*loss_r));
 	if (record_lock(&record, false) < 0)
 		return RULES_NONE;
+	if (is_for_other_capture(&record, c)) {
+		record_unlock(&record);
+		return RULES_NONE;
+	}
 	l.exact = record.fingerprint == fingerprint(c);
 	l.said = record.applied ? open_memstream(&l.text, &l.len) : NULL;
 	if (l.said != NULL) {
@@ -244,6 +264,10 @@ rules_repair(const struct conf *c, struct rules_loss *why_r)
 	memset(why_r, 0, sizeof(*why_r));
 	if (record_lock(&record, false) < 0)
 		return 0;
+	if (is_for_other_capture(&record, c)) {
+		record_unlock(&record);
+		return 0;
+	}
 	nowhere = fopen("/dev/null", "we");
 	err = open_memstream(&text, &len);
 	if (nowhere == NULL || err == NULL)

@@ -97,7 +97,8 @@ int bypass_is_line(const struct prefix *p, FILE *err);
  * for them, and for whoever changes rules just now: a process of its own. ---- */
 
 enum rules_state {
-	RULES_NONE,	/* never applied, or removed on purpose */
+	RULES_NONE,	/* never applied, removed on purpose, or for another
+			 * gateway.capture */
 	RULES_GOOD,
 	RULES_LOST,	/* somebody else took or changed some of them */
 	RULES_UNKNOWN	/* it could not be found out */

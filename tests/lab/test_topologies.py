@@ -439,12 +439,13 @@ def pool(place):
 class TestPool:
     @FAMILIES
     def test_pool_of_addresses_is_used_in_turn(self, place, pool, family):
+        """Questions to a server, whether it has STLS, take their turn too."""
         legacy = scenes.line_text("legacy", family)
         smtp = {must_submit(place, pool, "legacy", family, legacy)
-                for _ in range(2)}
+                for _ in range(3)}
         assert smtp == {in_brackets(address) for address in POOL[family]}
         pop3 = {must_fetch(place, pool, "legacy", family, legacy)
-                for _ in range(2)}
+                for _ in range(3)}
         assert pop3 == set(POOL[family])
 
     def test_address_of_the_pool_that_is_elsewhere_is_named(self, pool):
