@@ -81,12 +81,12 @@ def pytest_runtest_makereport(item, call):
             report.sections.append((str(path), proc.tail(path, 15)))
 
 
-ORDER = ("test_kernel", "test_nfq_kernel", "test_scenes", "test_processes",
+ORDER = ("test_lab", "test_kernel", "test_nfq_kernel", "test_scenes", "test_processes",
          "test_certificates", "test_first", "test_plan", "test_allow",
          "test_rules", "test_peers", "test_review", "test_topologies",
          "test_probe", "test_failures", "test_repair", "test_flood",
          "test_lease", "test_imap", "test_limits", "test_submit",
-         "test_clients", "test_evidence", "test_load", "test_lab")
+         "test_clients", "test_evidence", "test_load")
 
 
 def pytest_collection_modifyitems(items):
