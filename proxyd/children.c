@@ -309,6 +309,8 @@ child_start(struct parent *p, int slot)
 		log_error("no memory to start %s", name);
 		return -1;
 	}
+	c->next = p->children;
+	p->children = c;
 	/* no handler of ours may run in the child */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);
@@ -319,14 +321,11 @@ child_start(struct parent *p, int slot)
 	close(pair[1]);
 	if (c->pid < 0) {
 		log_error("fork of %s: %s", name, strerror(errno));
-		channel_cut(c);
-		free(c);
+		child_free(c);
 		return -1;
 	}
 	c->pinged = ++p->sequence;
 	c->pinged_at = c->born = parent_now();
-	c->next = p->children;
-	p->children = c;
 	introduce(c);
 	return 0;
 }
