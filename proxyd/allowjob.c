@@ -25,14 +25,38 @@
 #define SWAP_WAITS_MAX 500
 #define SWAP_WAIT_US 10000
 
+static void
+settle(struct allowkeeper *k, struct debt *d, uint32_t state)
+{
+	struct child *c = k->p->children;
+
+	while (c != NULL && c->pid != d->to)
+		c = c->next;
+	if (c != NULL)
+		child_send_simple(c, MSG_ALLOWED, d->cookie, state);
+	memset(d, 0, sizeof(*d));
+}
+
+void
+allowjob_owe(struct allowkeeper *k, struct debt debt)
+{
+	struct debt *free = NULL;
+
+	for (size_t i = 0; i < DEBTS_MAX && free == NULL; i++)
+		if (k->debt[i].to == 0)
+			free = &k->debt[i];
+	if (free != NULL)
+		*free = debt;
+	else
+		settle(k, &debt, 2);
+}
+
 void
 allowjob_answer(struct allowkeeper *k, uint32_t state)
 {
-	struct child *control = child_of(k->p, SLOT_CONTROL);
-
-	if (k->owes && control != NULL)
-		child_send_simple(control, MSG_ALLOWED, k->cookie, state);
-	k->owes = false;
+	for (size_t i = 0; i < DEBTS_MAX; i++)
+		if (k->debt[i].to != 0 && k->debt[i].after == 0)
+			settle(k, &k->debt[i], state);
 }
 
 void

@@ -162,6 +162,50 @@ allowkeeper_tick(struct parent *p)
 
 /* ---- messages of control ---- */
 
+/* A control that is leaving has changed the ledger. Its successor may have read
+ * it before, so only what the successor reads now is the whole truth. Returns
+ * the number of that; without a successor whoever comes reads all. */
+static uint32_t
+ask_successor(struct allowkeeper *k, pid_t *pid_r)
+{
+	struct child *control = child_of(k->p, SLOT_CONTROL);
+
+	*pid_r = control == NULL ? 0 : control->pid;
+	if (++k->again == 0)
+		k->again++;
+	if (control != NULL)
+		child_send_simple(control, MSG_ALLOW_AGAIN, k->again, 0);
+	return k->again;
+}
+
+static void
+hand_over(struct child *c, uint32_t cookie)
+{
+	struct allowkeeper *k = c->parent->allow;
+	struct debt debt = { .to = c->pid, .cookie = cookie };
+
+	if (cookie == 0)
+		return;		/* nobody waits; the successor looks itself */
+	if (c->parent->stopping) {
+		child_send_simple(c, MSG_ALLOWED, cookie, 3);
+		return;
+	}
+	debt.after = ask_successor(k, &debt.successor);
+	allowjob_owe(k, debt);
+}
+
+/* The debts of those that left which this list of c's is the answer to. */
+static void
+inherit(struct allowkeeper *k, const struct child *c, uint32_t again)
+{
+	for (size_t i = 0; i < DEBTS_MAX; i++) {
+		struct debt *d = &k->debt[i];
+
+		if (d->successor != c->pid || again - d->after < INT32_MAX)
+			d->after = 0;
+	}
+}
+
 int
 allowkeeper_change(struct child *c, const struct msg *m)
 {
@@ -177,6 +221,11 @@ allowkeeper_change(struct child *c, const struct msg *m)
 	else
 		rc = take_out(k, &m->allow.prefix);
 	child_send_simple(c, MSG_ALLOWED, m->m, rc == 0 ? 0 : rc == -1 ? 1 : 2);
+	if (c->leaving && !c->parent->stopping) {
+		pid_t pid;
+
+		(void)ask_successor(k, &pid);	/* it tells its relays */
+	}
 	return 0;
 }
 
@@ -317,11 +366,15 @@ allowkeeper_replace(struct child *c, const struct msg *m, int fd)
 
 	if (m->n > ALLOWMAP_MAX || fd < 0)
 		return -1;
+	if (c->leaving) {
+		hand_over(c, m->m);
+		return 0;
+	}
 	if (m->n > 0 && (item = map_items(fd, m->n)) == NULL)
 		return -1;
-	allowjob_answer(k, 2);	/* an earlier one that is overtaken */
-	k->owes = true;
-	k->cookie = m->m;
+	/* one that is overtaken is in this one too, and ends with it */
+	inherit(k, c, m->again);
+	allowjob_owe(k, (struct debt){ .to = c->pid, .cookie = m->m });
 	rc = take_items(k, item, m->n);
 	if (item != NULL)
 		munmap((void *)item, m->n * sizeof(*item));

@@ -21,6 +21,18 @@
 #define SINGLY_MAX 1000
 #define CHECK_TICKS 10
 
+/* Operators that wait for a list; one control has one import at a time. */
+#define DEBTS_MAX 16
+
+/* A control that waits to hear how the list it sent has ended. */
+struct debt {
+	pid_t to;		/* 0: none */
+	uint32_t cookie;
+	uint32_t after;		/* it is leaving, its list is not taken: the
+				 * successor's is, with this number (0: no) */
+	pid_t successor;	/* or from any other than this one */
+};
+
 #define SETS 4	/* two, each in two families */
 
 struct allowkeeper {
@@ -42,8 +54,8 @@ struct allowkeeper {
 	unsigned waits;		/* for somebody who lists a set */
 	struct prefix *touched;	/* changed meanwhile */
 	size_t ntouched;
-	bool owes;		/* the answer to a replacement */
-	uint32_t cookie;
+	struct debt debt[DEBTS_MAX];
+	uint32_t again;		/* number of the last MSG_ALLOW_AGAIN */
 };
 
 /* ---- allowsets.c ---- */
@@ -78,7 +90,9 @@ void allowjob_start(struct allowkeeper *k);
 void allowjob_drop(struct allowkeeper *k);
 /* One prefix into the sets in use, and into those being filled. */
 int allowjob_touch(struct allowkeeper *k, const struct prefix *p);
-/* Control waits for the end of the list it sent: state as in MSG_ALLOWED. */
+/* A control waits for the end of a list: after and successor as in a debt. */
+void allowjob_owe(struct allowkeeper *k, struct debt debt);
+/* The list has ended; state as in MSG_ALLOWED. */
 void allowjob_answer(struct allowkeeper *k, uint32_t state);
 /* The timer's callback. */
 void allowjob_turn(evutil_socket_t fd, short what, void *arg);

@@ -157,6 +157,13 @@ control_message(struct child *c, const struct msg *m, int fd)
 	/* an operator who waits for it has been heard */
 	if (m->type == MSG_ALLOW)
 		return allowkeeper_change(c, m);
+	if (m->type == MSG_ALLOW_ALL)
+		return allowkeeper_replace(c, m, fd);
+	if (m->type == MSG_RELOAD) {
+		p->reload_wanted = true;
+		event_active(p->ev_reload, EV_TIMEOUT, 0);
+		return 0;
+	}
 	/* a leaving control speaks of a configuration that is gone */
 	if (c->leaving)
 		return 0;
@@ -166,13 +173,6 @@ control_message(struct child *c, const struct msg *m, int fd)
 	case MSG_SERVERS_KNOWN:
 		p->servers_known = true;
 		return 0;
-	case MSG_RELOAD:
-		p->reload_wanted = true;
-		p->reload_asker = c;
-		event_active(p->ev_reload, EV_TIMEOUT, 0);
-		return 0;
-	case MSG_ALLOW_ALL:
-		return allowkeeper_replace(c, m, fd);
 	case MSG_ALLOW_CHECK:
 		allowkeeper_check(p);
 		return 0;

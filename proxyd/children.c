@@ -340,8 +340,6 @@ child_free(struct child *c)
 			*at = c->next;
 			break;
 		}
-	if (p->reload_asker == c)
-		p->reload_asker = NULL;
 	channel_cut(c);
 	free(c);
 }

@@ -481,6 +481,9 @@ take_message(struct control *c, const struct msg *m, int fd)
 	case MSG_ALLOWED:
 		ctlallow_answer(c, m);
 		break;
+	case MSG_ALLOW_AGAIN:
+		ctlallow_again(c, m->n);
+		break;
 	case MSG_RELOADED:
 		ctlsock_reloaded(c, m->n == 1);
 		break;

@@ -103,6 +103,8 @@ struct control {
 	struct event *ev_allow;
 	int all_memfd;		/* waits to be sent to the parent, or -1 */
 	uint32_t all_cookie, cookie;
+	uint32_t again, all_again;	/* of MSG_ALLOW_AGAIN: heard, heeded */
+	bool load_again;	/* what is being loaded is too old already */
 	bool loading, expiring, watching, ledger_ok;
 	const struct scribe_job *import;	/* under way, or NULL */
 	uint64_t ledger_errors;
@@ -135,6 +137,8 @@ void ctlallow_close(struct control *c);
 void ctlallow_request(struct client *cl, char *rest);
 /* MSG_ALLOWED. */
 void ctlallow_answer(struct control *c, const struct msg *m);
+/* MSG_ALLOW_AGAIN. */
+void ctlallow_again(struct control *c, uint32_t number);
 json_t *ctlallow_status(const struct control *c);
 
 /* Count and, once a minute, say that the ledger has failed. */

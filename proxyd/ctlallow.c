@@ -95,17 +95,31 @@ post(struct control *c, struct scribe_job *j)
 static void
 reload_all(struct control *c)
 {
+	struct scribe_job *j;
+
 	if (c->loading)
 		return;
 	c->loading = true;
-	post(c, scribe_job_new(SCRIBE_LOAD));
+	j = scribe_job_new(SCRIBE_LOAD);
+	if (j != NULL)
+		j->again = c->again;
+	post(c, j);
+}
+
+void
+ctlallow_again(struct control *c, uint32_t number)
+{
+	c->again = number;
+	c->load_again = c->loading;
+	reload_all(c);
 }
 
 /* All entries to the parent. What it has no room for is sent again. */
 static void
 tell_parent_all(struct control *c)
 {
-	struct msg m = { .type = MSG_ALLOW_ALL, .m = c->all_cookie };
+	struct msg m = { .type = MSG_ALLOW_ALL, .m = c->all_cookie,
+		.again = c->all_again };
 	size_t n;
 
 	if (c->all_memfd < 0)
@@ -139,10 +153,14 @@ take_all(struct control *c, struct scribe_job *j, uint32_t cookie)
 	allowmap_free(&c->allow);
 	c->allow = j->map;
 	j->map = NULL;
-	if (c->all_memfd >= 0)
+	if (c->all_memfd >= 0) {
 		close(c->all_memfd);
+		if (cookie == 0)
+			cookie = c->all_cookie;	/* it is in this one too */
+	}
 	c->all_memfd = j->memfd;
 	c->all_cookie = cookie;
+	c->all_again = j->again;
 	j->memfd = -1;
 	tell_parent_all(c);
 	control_allow_snapshot(c);
@@ -325,8 +343,12 @@ job_failed(struct control *c, struct scribe_job *j, struct client *cl)
 static void
 forget_job(struct control *c, const struct scribe_job *j)
 {
-	if (j->op == SCRIBE_LOAD)
+	if (j->op == SCRIBE_LOAD) {
 		c->loading = false;
+		if (c->load_again)
+			reload_all(c);
+		c->load_again = false;
+	}
 	if (j->op == SCRIBE_WATCH)
 		c->watching = false;
 	if (j->op == SCRIBE_EXPIRE)
@@ -380,6 +402,22 @@ job_done(void *arg, struct scribe_job *j)
 	}
 }
 
+static const char *
+not_in_force(uint32_t state)
+{
+	switch (state) {
+	case 1:
+		return "written; the kernel has no rules (`sallyport rules "
+			"apply')";
+	case 3:
+		return "written; the daemon is leaving, it counts from its "
+			"next start on";
+	default:
+		return "written, but the kernel's set did not take it (see "
+			"the log)";
+	}
+}
+
 void
 ctlallow_answer(struct control *c, const struct msg *m)
 {
@@ -391,11 +429,8 @@ ctlallow_answer(struct control *c, const struct msg *m)
 		cl->answer_then = NULL;
 		json_object_set_new(answer, "in_force", json_boolean(m->m == 0));
 		if (m->m != 0)
-			json_object_set_new(answer, "note", json_string(
-				m->m == 1 ? "written; the kernel has no rules "
-				"(`sallyport rules apply')" : "written, but "
-				"the kernel's set did not take it (see the "
-				"log)"));
+			json_object_set_new(answer, "note",
+				json_string(not_in_force(m->m)));
 		ctlsock_answer(cl, answer);
 		return;
 	}
@@ -425,6 +460,7 @@ start(struct client *cl, enum scribe_op op, char *rest)
 		return;
 	}
 	j->client = cl->serial;
+	j->again = c->again;
 	why = ctlwords_job(cl, j, rest);
 	if (why != NULL) {
 		scribe_job_free(j);
@@ -511,9 +547,9 @@ on_second(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	tell_progress(c);
+	tell_parent_all(c);
 	if (c->draining)
 		return;
-	tell_parent_all(c);
 	if (!c->expiring && something_is_over(c)) {
 		c->expiring = true;
 		post(c, scribe_job_new(SCRIBE_EXPIRE));

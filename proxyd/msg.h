@@ -45,12 +45,17 @@ enum msg_type {
 	MSG_ALLOW,		/* n: 1 add, 0 delete; allow; m: cookie */
 	MSG_ALLOW_ALL,		/* n: items; m: cookie; one descriptor: a sealed
 				 * memfd with that many struct allow_item, all of
-				 * the ledger's entries */
+				 * the ledger's entries; again: the last
+				 * MSG_ALLOW_AGAIN that was heard before the
+				 * ledger was read */
 	MSG_ALLOW_CHECK,	/* rules were applied: look at the sets now */
 	/* parent -> control */
 	MSG_RELOADED,		/* the answer; n: 1 done, 0 refused (see log) */
-	MSG_ALLOWED		/* n: cookie; m: 0 in force, 1 rules are not
-				 * applied, 2 the sets refused it */
+	MSG_ALLOWED,		/* n: cookie; m: 0 in force, 1 rules are not
+				 * applied, 2 the sets refused it, 3 the daemon
+				 * is leaving */
+	MSG_ALLOW_AGAIN		/* n: number; a control that is leaving has
+				 * changed the ledger: read it, tell all of it */
 };
 
 struct msg {
@@ -59,7 +64,7 @@ struct msg {
 	uint32_t m;
 	int32_t pid;
 	struct addr addr;
-	uint32_t pad;
+	uint32_t again;
 	struct allow_item allow;
 };
 

@@ -165,26 +165,37 @@ replace_children(struct parent *p, struct conf *conf)
 	return true;
 }
 
+/* Behind MSG_DRAIN: who is told that it is done finds the successor at the
+ * socket. A control that is leaving still answers its clients. */
+static void
+tell_reloaded(struct parent *p, bool done)
+{
+	for (struct child *c = p->children; c != NULL; c = c->next)
+		if (c->slot == SLOT_CONTROL)
+			child_send_simple(c, MSG_RELOADED, done, 0);
+}
+
 static void
 on_reload(evutil_socket_t fd, short what, void *arg)
 {
 	struct parent *p = arg;
-	struct child *asker;
 	struct conf *conf;
+	bool done;
 
 	(void)fd;
 	(void)what;
-	if (!p->reload_wanted || p->stopping)
+	if (!p->reload_wanted)
 		return;
 	p->reload_wanted = false;
+	if (p->stopping) {
+		tell_reloaded(p, false);
+		return;
+	}
 	daemon_notify("RELOADING=1");
 	conf = load_again(p);
-	asker = p->reload_asker;
-	p->reload_asker = NULL;
-	/* control answers its client before it leaves */
-	if (asker != NULL)
-		child_send_simple(asker, MSG_RELOADED, conf != NULL, 0);
-	if (conf != NULL && replace_children(p, conf))
+	done = conf != NULL && replace_children(p, conf);
+	tell_reloaded(p, done);
+	if (done)
 		log_info("%s is in force", p->path);
 	else
 		log_error("reload refused; the running configuration stays");

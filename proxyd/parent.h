@@ -135,7 +135,6 @@ struct parent {
 	uint32_t sequence;	/* of the last ping */
 	unsigned ticks;
 	bool stopping, reload_wanted;
-	struct child *reload_asker;	/* control that waits for MSG_RELOADED */
 
 	struct gate *gate;
 	struct port port[PORTS];

@@ -34,6 +34,7 @@ enum scribe_op {
 struct scribe_job {
 	enum scribe_op op;
 	uint64_t client;	/* who waits, 0: nobody */
+	uint32_t again;		/* the caller's: what it knew when it posted */
 	struct ledger_entry entry;	/* who and why point here: */
 	char who[LEDGER_WHO_MAX], why[LEDGER_WHY_MAX];
 	bool keep_until;	/* PUT: an entry that is there with this action

@@ -86,6 +86,8 @@ read_all(int fd)
 			text[n] = '\0';
 			return text;
 		}
+		if (got == 0)
+			errno = ENODATA;
 		if (got <= 0)
 			break;
 		show_progress(text + n, (size_t)got);
@@ -114,6 +116,13 @@ why_not(int error)
 	case EACCES:
 	case EPERM:
 		return "no permission (root, or the group of the socket)";
+	case ENODATA:
+	case ECONNRESET:
+	case EPIPE:
+		return "it closed the connection without an answer; whether "
+			"it was done shows `sallyport status' or the log";
+	case EBADMSG:
+		return "the answer was not understood";
 	case EAGAIN:
 	case EINPROGRESS:
 		return "running, but it does not answer";
@@ -159,29 +168,47 @@ last_line(const char *text)
 	return text;
 }
 
+/* NULL: errno says why, EBADMSG: what came is no answer. */
+static json_t *
+converse(const char *path, const char *request, int with, int seconds)
+{
+	int fd = connect_to(path, seconds), why;
+	json_t *answer = NULL;
+	char *text = NULL;
+
+	if (fd >= 0 && send_request(fd, request, with))
+		text = read_all(fd);
+	why = errno;
+	if (text != NULL) {
+		answer = json_loads(last_line(text), 0, NULL);
+		why = EBADMSG;
+	}
+	if (json_object_get(answer, "progress") != NULL) {
+		json_decref(answer);
+		answer = NULL;
+		why = ENODATA;	/* it was still at work */
+	}
+	if (fd >= 0)
+		close(fd);
+	free(text);
+	errno = why;
+	return answer;
+}
+
 json_t *
 ask_daemon_with(const char *config, const char *request, int with, int seconds)
 {
-	char *path = socket_path(config), *text = NULL;
-	json_t *answer = NULL;
-	int fd;
+	char *path = socket_path(config);
+	json_t *answer;
 
 	if (path == NULL) {
 		fprintf(stderr, "sallyport: no memory\n");
 		return NULL;
 	}
-	fd = connect_to(path, seconds);
-	if (fd >= 0 && send_request(fd, request, with))
-		text = read_all(fd);
-	if (text == NULL)
-		fprintf(stderr, "sallyportd (%s): %s\n", path, why_not(errno));
-	else if ((answer = json_loads(last_line(text), 0,
-		NULL)) == NULL)
-		fprintf(stderr, "sallyportd (%s): the answer was not "
-			"understood\n", path);
-	if (fd >= 0)
-		close(fd);
-	free(text);
+	answer = converse(path, request, with, seconds);
+	if (answer == NULL)
+		fprintf(stderr, "sallyportd (%s): %s\n", path,
+			why_not(errno));
 	free(path);
 	return answer;
 }
@@ -189,17 +216,10 @@ ask_daemon_with(const char *config, const char *request, int with, int seconds)
 json_t *
 ask_daemon_quietly(const char *config, const char *request, int seconds)
 {
-	char *path = socket_path(config), *text = NULL;
-	int fd = path == NULL ? -1 : connect_to(path, seconds);
-	json_t *answer = NULL;
+	char *path = socket_path(config);
+	json_t *answer = path == NULL ? NULL :
+		converse(path, request, -1, seconds);
 
-	if (fd >= 0 && send_request(fd, request, -1))
-		text = read_all(fd);
-	if (text != NULL)
-		answer = json_loads(last_line(text), 0, NULL);
-	if (fd >= 0)
-		close(fd);
-	free(text);
 	free(path);
 	return answer;
 }

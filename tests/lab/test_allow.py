@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import threading
 import time
 
@@ -38,6 +39,13 @@ def greeting(line, family):
     result = clients.swaks(line, net.address("mxa", family),
                            "info@alpha.example", "who")
     return "220 mx.alpha.example ESMTP Postfix" in result.out, result
+
+
+def clients_of(control):
+    """Connections the process holds at its control socket."""
+    out = proc.run("gw", ["ss", "-xpH", "state", "established"]).out
+    return len([line for line in out.splitlines()
+                if "/control" in line and f"pid={control}," in line])
 
 
 @pytest.fixture
@@ -312,6 +320,44 @@ def test_changes_while_traffic_flows(world, clean):
         stop.set()
         thread.join()
     assert not wrong, wrong[0]
+
+
+@pytest.mark.parametrize("verb", ("import", "add"))
+def test_what_a_leaving_control_has_taken_is_done(clean, tmp_path, verb):
+    """A reload comes between the request and the ledger: the answer is the
+    truth, and the successor knows the entry as well."""
+    path = tmp_path / "one.list"
+    path.write_text("198.18.8.77\n")
+    answer = []
+
+    def ask():
+        answer.append(clean.cli("allow", verb, path if verb == "import"
+                                else "198.18.8.77", timeout=60))
+    held = sqlite3.connect(os.path.join(LEDGER, "ledger.db"),
+                           isolation_level=None)
+    thread = threading.Thread(target=ask)
+    since = clean.here()
+    old, = clean.named("sallyport:ctl")
+    try:
+        held.execute("BEGIN IMMEDIATE")
+        thread.start()
+        proc.wait_until(lambda: clients_of(old) > 0, "the request")
+        result = clean.cli("reload")
+        assert result.ok, result.out
+        proc.wait_until(lambda: set(clean.named("sallyport:ctl")) > {old},
+                        "two controls, one of them leaving", 2)
+    finally:
+        held.execute("ROLLBACK")
+        held.close()
+        thread.join()
+    assert answer[0].ok, answer[0].out
+    assert "written" not in answer[0].out, "not in force: " + answer[0].out
+    assert in_set(clean, "sallyport_allow4", "198.18.8.77")
+    listed = json.loads(clean.cli("--json", "allow", "list").out)
+    assert "198.18.8.77/32" in [entry["prefix"] for entry in listed]
+    # and not by being killed
+    clean.wait_text(since, f"control .pid {old}. has left", timeout=30)
+    clean.wait_all()
 
 
 def test_a_ledger_that_cannot_be_written_stops_nothing(clean):
