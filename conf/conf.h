@@ -52,7 +52,15 @@ enum source { SOURCE_CLIENT, SOURCE_GATEWAY };
  * them (DESIGN.md section 9). */
 enum return_path { RETURN_OFF, RETURN_COUNT, RETURN_DROP };
 
-enum log_format { LOG_FORMAT_KV };
+enum log_format { LOG_FORMAT_KV, LOG_FORMAT_JSON };
+/* In the order of log.envelope's and log.destination's words. */
+enum log_envelope {
+	LOG_ENVELOPE_NONE, LOG_ENVELOPE_DOMAIN, LOG_ENVELOPE_HASH,
+	LOG_ENVELOPE_FULL
+};
+enum log_destination {
+	LOG_DESTINATION_FULL, LOG_DESTINATION_NET, LOG_DESTINATION_NONE
+};
 
 enum tls_mode {
 	TLS_NONE,	/* this service is not configured for the server */
@@ -223,6 +231,10 @@ struct conf {
 
 	bool log_syslog;	/* log.target = "syslog", else "stderr" */
 	enum log_format log_format;
+	enum log_envelope log_envelope;
+	enum log_destination log_destination;
+	bool log_wraps;		/* successful ones too */
+	unsigned log_per_minute;	/* lines of one kind from a line; 0: all */
 	char *control_socket;
 
 	struct lpm *class_lpm;	/* prefix -> index into classes */

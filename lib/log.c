@@ -1,7 +1,7 @@
 /*
  * log.c - operational messages of the processes
  *
- * Does: one line a message, to the syslog socket or to standard error; under
+ * Does: one line a message (key=value or JSON as kv.h is told), to the syslog socket or to standard error; under
  * systemd (JOURNAL_STREAM) a line on standard error starts with "<N>", so that
  * the journal knows its level. Does not: rotate, batch or filter by level.
  *
@@ -30,6 +30,8 @@
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "lib/kv.h"
 
 /* A line is one write: it stays whole in a pipe as long as PIPE_BUF (4096). */
 #define LINE_MAX_BYTES 4000
@@ -155,16 +157,36 @@ put_syslog(const char *line, size_t len)
 	logger.lost++;
 }
 
+/* A finished object, with the members in front that every line has. */
+static void
+put_object(int level, const char *text, char out[LINE_MAX_BYTES])
+{
+	struct timespec now;
+	struct tm tm;
+	char when[32];
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &tm);
+	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(out, LINE_MAX_BYTES, "{\"@timestamp\":\"%s.%03ldZ\","
+		"\"log.level\":\"%s\",\"service.name\":\"sallyport\",%s", when,
+		now.tv_nsec / 1000000, level_word[level], text + 1);
+}
+
 /* who: "ident: " or "" */
 static void
 put(int level, const char *who, const char *text)
 {
-	char line[LINE_MAX_BYTES];
+	char line[LINE_MAX_BYTES], object[LINE_MAX_BYTES];
 	char when[32];
 	struct tm tm;
 	time_t now;
 	int n;
 
+	if (text[0] == '{' && kv_form() == KV_JSON) {
+		put_object(level, text, object);
+		text = object;
+	}
 	if (logger.to_stderr) {
 		const char *tag = "";
 		char level_tag[16];
@@ -202,7 +224,7 @@ put_formatted(int level, const char *fmt, va_list ap)
 static void
 put_formatted(int level, const char *fmt, va_list ap)
 {
-	char text[LINE_MAX_BYTES - 128];
+	char text[LINE_MAX_BYTES - 256], object[LINE_MAX_BYTES - 256];
 	char who[sizeof(logger.ident) + 2] = "";
 
 	if (vsnprintf(text, sizeof(text), fmt, ap) < 0)
@@ -210,6 +232,15 @@ put_formatted(int level, const char *fmt, va_list ap)
 	for (char *p = text; *p != '\0'; p++)
 		if (*p < ' ' || *p > '~')
 			*p = '?';
+	if (kv_form() == KV_JSON) {
+		struct kv k;
+
+		kv_open(&k, object, sizeof(object), "message");
+		kv_word(&k, "process", logger.ident);
+		kv_text(&k, "message", text, strlen(text));
+		put(level, "", object);
+		return;
+	}
 	if (logger.ident[0] != '\0')
 		snprintf(who, sizeof(who), "%s: ", logger.ident);
 	put(level, who, text);

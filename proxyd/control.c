@@ -21,10 +21,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/ipc.h"
 #include "lib/log.h"
+#include "proxyd/logbook.h"
 #include "proxyd/roles.h"
 #include "proxyd/sandbox.h"
 
@@ -228,11 +230,36 @@ add_counters(struct counters *sum, const struct counters *one)
 static void
 write_event(struct control *c, const struct report *e)
 {
-	char line[2048];
-
-	event_render(e, c->conf, line, sizeof(line));
-	log_line(event_level[e->kind], line);
+	logbook_take(c->logbook, e, time(NULL));
 	c->events++;
+}
+
+static void
+write_line(void *arg, int level, const char *line)
+{
+	(void)arg;
+	log_line(level, line);
+}
+
+static void
+on_logbook(evutil_socket_t fd, short what, void *arg)
+{
+	struct control *c = arg;
+
+	(void)fd;
+	(void)what;
+	logbook_tick(c->logbook, time(NULL));
+}
+
+static int
+start_logbook(struct control *c)
+{
+	const struct timeval often = { 2, 0 };
+
+	c->logbook = logbook_new(c->conf, write_line, NULL);
+	c->ev_logbook = event_new(c->base, -1, EV_PERSIST, on_logbook, c);
+	return c->logbook == NULL || c->ev_logbook == NULL ? -1 :
+		event_add(c->ev_logbook, &often);
 }
 
 static int
@@ -530,7 +557,7 @@ start(struct control *c)
 	c->ev_retry = evtimer_new(c->base, on_retry, c);
 	c->ev_parent = event_new(c->base, c->parent, EV_READ | EV_PERSIST,
 		on_parent, c);
-	if (c->ev_retry == NULL || c->ev_parent == NULL)
+	if (c->ev_retry == NULL || c->ev_parent == NULL || start_logbook(c) != 0)
 		return -1;
 	c->names = names_new(c->base, c->conf, &calls, c);
 	if (c->names == NULL || ctlallow_open(c) != 0 || ctlsock_open(c) != 0)
@@ -543,6 +570,9 @@ finish(struct control *c)
 {
 	for (size_t i = 0; i < c->nrelays; i++)
 		close_stream(&c->relay[i]);
+	logbook_free(&c->logbook, time(NULL));
+	if (c->ev_logbook != NULL)
+		event_free(c->ev_logbook);
 	ctlsock_close(c);
 	ctlallow_close(c);
 	names_free(&c->names);

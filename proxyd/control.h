@@ -25,6 +25,7 @@
 
 struct event;
 struct event_base;
+struct logbook;
 struct dests;
 struct nfq_counts;
 struct table;
@@ -92,7 +93,9 @@ struct control {
 	struct table *table;	/* NULL: none is kept */
 	const struct nfq_counts *nfq_counts;	/* NULL: no queue is read */
 	const struct dests *dests;	/* the same */
-	uint64_t events;	/* written by this process */
+	struct logbook *logbook;
+	struct event *ev_logbook;
+	uint64_t events;	/* sessions, told to this process */
 	struct client *clients;
 	size_t nclients;
 	uint64_t serial;

@@ -116,6 +116,7 @@ int
 event_check(const struct report *e, const struct conf *c)
 {
 	if (e->kind >= EVENT_COUNT || e->reason >= REASON_COUNT ||
+		e->reason == REASON_SUMMARY || e->sessions != 0 ||
 		e->stage >= EVENT_STAGE_COUNT || e->habits > HABIT_ALL ||
 		e->at < 0)
 		return -1;
@@ -129,7 +130,9 @@ event_check(const struct report *e, const struct conf *c)
 	if (e->server_index < -1 ||
 		(e->server_index >= 0 && (size_t)e->server_index >= c->nservers))
 		return -1;
-	if (e->helo_len > EVENT_HELO_MAX || e->detail_len > EVENT_DETAIL_MAX)
+	if (e->helo_len > EVENT_HELO_MAX || e->detail_len > EVENT_DETAIL_MAX ||
+		e->envelope.from.len > ENVELOPE_MAX ||
+		e->envelope.to.len > ENVELOPE_MAX)
 		return -1;
 	if (check_line(e, c) != 0 || check_addr(&e->src) != 0 || check_addr(&e->dst) != 0 ||
 		check_addr(&e->out) != 0)
@@ -213,14 +216,33 @@ render_evidence(struct kv *k, const struct report *e)
 	render_counts(k, e);
 }
 
+/* The peers' own words, behind all of ours. */
+static void
+render_words(struct kv *k, const struct report *e, const char *from,
+	const char *to)
+{
+	if (from[0] != '\0')
+		kv_text(k, "from", from, strlen(from));
+	if (to[0] != '\0')
+		kv_text(k, "to", to, strlen(to));
+	if (e->helo_len > 0)
+		kv_text(k, "helo", e->helo, e->helo_len);
+	if (e->detail_len > 0)
+		kv_text(k, "detail", e->detail, e->detail_len);
+}
+
 void
-event_render(const struct report *e, const struct conf *c, char *out, size_t cap)
+event_render(const struct report *e, const struct conf *c, const char *from,
+	const char *to, char *out, size_t cap)
 {
 	struct kv k;
 
 	kv_open(&k, out, cap, event_word[e->kind]);
 	render_parties(&k, e, c);
-	kv_word(&k, "stage", event_stage_word[e->stage]);
+	if (e->sessions > 0)
+		kv_uint(&k, "sessions", e->sessions);
+	else
+		kv_word(&k, "stage", event_stage_word[e->stage]);
 	if (e->code != 0) {
 		kv_uint(&k, "code", e->code);
 		if (e->esc[0] != '\0')
@@ -235,8 +257,5 @@ event_render(const struct report *e, const struct conf *c, char *out, size_t cap
 	kv_tenths(&k, "dur", e->duration_ms);
 	kv_word(&k, "reason", reason_word[e->reason]);
 	render_evidence(&k, e);
-	if (e->helo_len > 0)
-		kv_text(&k, "helo", e->helo, e->helo_len);
-	if (e->detail_len > 0)
-		kv_text(&k, "detail", e->detail, e->detail_len);
+	render_words(&k, e, from, to);
 }

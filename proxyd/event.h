@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "lib/addr.h"
+#include "proxyd/envelope.h"
 #include "zombie/table.h"
 
 enum event_kind {
@@ -49,12 +50,14 @@ struct report {
 	uint64_t domains;	/* map of MAIL FROM domains */
 	uint16_t good[EVIDENCE_COUNT], bad[EVIDENCE_COUNT];
 	uint16_t dialect;	/* 0: nothing was said */
+	uint32_t sessions;	/* 0: one; a summary: how many (logbook.c) */
 	uint64_t bytes_up, bytes_down;	/* client->server, server->client */
 	struct line_key line;	/* family 0: none */
 	struct addr src, dst, out;
 	char esc[12];		/* enhanced status code with code, or "" */
 	char helo[EVENT_HELO_MAX];	/* as the client sent it, raw */
 	char detail[EVENT_DETAIL_MAX];	/* library's or server's words, raw */
+	struct envelope envelope;	/* the client's words, raw */
 };
 
 enum event_stage {
@@ -78,8 +81,9 @@ struct conf;
 /* 0 when every field is in range, else -1. */
 int event_check(const struct report *e, const struct conf *c);
 
-/* The kv line of the session (DESIGN.md section 12), NUL-terminated. */
-void event_render(const struct report *e, const struct conf *c, char *out,
-	size_t cap);
+/* The line of the session (DESIGN.md section 12), NUL-terminated. from, to: what
+ * is to be said of the envelope, "" for nothing. */
+void event_render(const struct report *e, const struct conf *c,
+	const char *from, const char *to, char *out, size_t cap);
 
 #endif

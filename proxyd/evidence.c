@@ -255,6 +255,8 @@ evidence_command(struct machine *m, const struct line *l,
 		sender(m, c);
 	else if (c->verb == VERB_QUIT)
 		m->notes.witness.habits |= HABIT_QUIT;
+	if (m->context->envelope != NULL)
+		envelope_note(m->context->envelope, c);
 	dialect(m, l, c);
 }
 

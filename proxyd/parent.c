@@ -26,6 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/kv.h"
 #include "lib/log.h"
 #include "nfq/dests.h"
 #include "nfq/nfq.h"
@@ -148,6 +149,13 @@ start_children(struct parent *p)
 	children_restart(p);
 }
 
+/* Of the lines of this process and of the children it forks. */
+static void
+set_form(const struct conf *conf)
+{
+	kv_set_form(conf->log_format == LOG_FORMAT_JSON ? KV_JSON : KV_PAIRS);
+}
+
 /* A new generation on the same listeners; the old one finishes what it has. */
 static bool
 replace_children(struct parent *p, struct conf *conf)
@@ -160,6 +168,7 @@ replace_children(struct parent *p, struct conf *conf)
 		return false;
 	}
 	conf_free(&old);
+	set_form(conf);
 	children_retire(p, p->conf->drain_max);
 	start_children(p);
 	return true;
@@ -449,6 +458,7 @@ parent_main(struct conf *conf, const char *path, bool foreground)
 	log_open("parent", true);
 	if (parent_start(&p) == 0) {
 		log_open("parent", to_stderr);
+		set_form(conf);
 		daemon_ready(to_stderr);
 		start_children(&p);
 		log_info("sallyportd " SALLYPORT_VERSION " with %u relay%s on "

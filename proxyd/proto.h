@@ -94,6 +94,7 @@ struct context {
 	bool is_soft;			/* refusals are temporary */
 	bool strict;			/* smtp.strict */
 	bool read_replies;		/* relay: evidence from servers' replies */
+	struct envelope *envelope;	/* NULL: addresses are not kept */
 	uint64_t key[2];		/* of hashes that clients must not aim at */
 	struct addr origin;
 };

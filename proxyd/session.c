@@ -100,6 +100,8 @@ report(struct session *s)
 	memcpy(e.helo, n->helo, n->helo_len);
 	e.detail_len = (uint16_t)strlen(n->detail);
 	memcpy(e.detail, n->detail, e.detail_len);
+	if (s->context.envelope != NULL)
+		e.envelope = *s->context.envelope;
 	relay_event(s->relay, &e);
 }
 
@@ -139,6 +141,7 @@ destroy(struct session *s)
 		lines_leave(r->lines, &s->line);
 	TAILQ_REMOVE(&r->sessions, s, link);
 	r->counters.sessions_now--;
+	free(s->context.envelope);
 	free(s);
 }
 
@@ -494,6 +497,9 @@ choose_machine(struct session *s, const struct decision *d)
 	contact_key(s->relay->table, x->key);
 	event_id_text(s->id, x->id);
 	addr_format(&s->src, x->client);
+	if (conf->log_envelope != LOG_ENVELOPE_NONE &&
+	    d->treatment != TREAT_POP3 && d->treatment != TREAT_IMAP)
+		x->envelope = calloc(1, sizeof(*x->envelope));
 	switch (d->treatment) {
 	case TREAT_BLOCK:
 		x->block = &conf->classes[d->class_index].block;

@@ -58,6 +58,7 @@ smtp = {{
 pop3 = {{ wrap = "listed"; }};
 imap = {{ wrap = "listed"; }};
 nfq = {{ lines = 20000; }};
+log = {{ wraps = true; per_minute = 0; {log} }};
 """
 
 EVENT = re.compile(r"(?:^|\s)(relay|block|submit|wrap|tunnel|reset|alarm) "
@@ -72,10 +73,10 @@ UGLY = re.compile(r"AddressSanitizer|runtime error:|Assertion|SIGSEGV|"
 
 
 def quick(workers=1, grace=2, delay=0, submission="tls:465", gateway="",
-          per_line=20):
+          per_line=20, log=""):
     return QUICK.format(workers=workers, grace=grace, delay=delay,
                         submission=submission, gateway=gateway,
-                        per_line=per_line)
+                        per_line=per_line, log=log)
 
 
 class Event(dict):

@@ -1,4 +1,4 @@
-"""The load of issue 2, one short round of it in every check."""
+"""The load of `make soak`, one short round of it in every check."""
 
 import daemon
 import load

@@ -655,12 +655,9 @@ not_yet(void **state)
 		  "innocent below infected\n" },
 		{ "accounts = ( );", LATER("accounts") },
 		{ "publish = ( );", LATER("publish") },
-		{ "log = { format = \"json\"; };",
-		  NOT_YET("log.format", "json", "\"kv\"") },
-		{ "log = { envelope = \"domain\"; };",
-		  NOT_YET("log.envelope", "domain", "\"none\"") },
-		{ "log = { destination = \"net\"; };",
-		  NOT_YET("log.destination", "net", "\"full\"") },
+		{ "log = { envelope = \"all\"; };",
+		  ":2: log.envelope = \"all\"; expected \"none\", \"domain\", "
+		  "\"hash\" or \"full\"\n" },
 		{ "control = { console = \"127.0.0.1:9225\"; };",
 		  LATER("control.console") },
 		{ "servers = ( { name = \"a.example\"; own = true; "

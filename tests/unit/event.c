@@ -71,7 +71,7 @@ render_block(void **state)
 
 	(void)state;
 	assert_int_equal(event_check(&e, &conf), 0);
-	event_render(&e, &conf, line, sizeof(line));
+	event_render(&e, &conf, "", "", line, sizeof(line));
 	assert_string_equal(line, "block id=0000000000001 line=198.18.3.7 "
 		"class=dynamic src=198.18.3.7:40112 dst=203.0.113.9:25 "
 		"stage=rcpt code=550 esc=5.7.1 rcpts=1 msgs=0 up=70 down=300 "
@@ -100,7 +100,7 @@ render_submit(void **state)
 	e.detail_len = 8;
 	memcpy(e.detail, "a\"b\r\n\0\\c", 8);
 	assert_int_equal(event_check(&e, &conf), 0);
-	event_render(&e, &conf, line, sizeof(line));
+	event_render(&e, &conf, "", "", line, sizeof(line));
 	assert_string_equal(line, "submit id=0000000000001 "
 		"line=2001:db8:2:700::/64 class=legacy "
 		"src=[2001:db8:2:700::9]:40112 dst=[2001:db8:80::25]:25 "
@@ -123,7 +123,7 @@ render_port_block(void **state)
 	e.src = address("198.18.3.7:40112");
 	e.line = line_of("198.18.3.7:40112", &classes[2]);
 	assert_int_equal(event_check(&e, &conf), 0);
-	event_render(&e, &conf, line, sizeof(line));
+	event_render(&e, &conf, "", "", line, sizeof(line));
 	assert_non_null(strstr(line, " line=198.18.3.7:39936-40959 class=cgn "
 		"src=198.18.3.7:40112 "));
 }
@@ -145,7 +145,7 @@ render_evidence(void **state)
 	e.bad[EVIDENCE_NULL_SENDER] = 65535;
 	e.good[EVIDENCE_NULL_SENDER] = 65535;
 	assert_int_equal(event_check(&e, &conf), 0);
-	event_render(&e, &conf, line, sizeof(line));
+	event_render(&e, &conf, "", "", line, sizeof(line));
 	assert_non_null(strstr(line, " reason=policy pipelined=1 quit=1 "
 		"dialect=00ab domains=2 at=1795580000 "
 		"evidence=contact:1/1,null:65535/131070,helo:0/1 helo=\"pc\""));
@@ -165,7 +165,7 @@ render_hostile(void **state)
 		memset(e.detail, byte, sizeof(e.detail));
 		e.helo_len = sizeof(e.helo);
 		e.detail_len = sizeof(e.detail);
-		event_render(&e, &conf, line, sizeof(line));
+		event_render(&e, &conf, "", "", line, sizeof(line));
 		for (const char *p = line; *p != '\0'; p++)
 			if (*p < ' ' || *p > '~')
 				fail_msg("byte %d of a peer came through", byte);
@@ -184,10 +184,28 @@ short_memory(void **state)
 		char line[256];
 
 		memset(line, '#', sizeof(line));
-		event_render(&e, &conf, line, cap);
+		event_render(&e, &conf, "", "", line, cap);
 		assert_true(memchr(line, '\0', cap) != NULL);
 		assert_int_equal(line[cap], '#');
 	}
+}
+
+/* A sum has sessions and no stage; addresses stand with the client's words. */
+static void
+render_summary(void **state)
+{
+	struct report e = blocked();
+	char line[1024];
+
+	(void)state;
+	e.sessions = 80;
+	e.reason = REASON_SUMMARY;
+	event_render(&e, &conf, "a@b.example", "\" code=250", line,
+		sizeof(line));
+	assert_non_null(strstr(line, " dst=203.0.113.9:25 sessions=80 "
+		"code=550 "));
+	assert_non_null(strstr(line, " reason=summary from=\"a@b.example\" "
+		"to=\"\\\" code=250\" helo=\"pc\""));
 }
 
 /* Each of these makes a good event bad. */
@@ -218,9 +236,13 @@ break_it(struct report *e, int how)
 	case 20: memcpy(e->esc, "5 x=1", 6); break;
 	case 21: e->line.len = 31; break;
 	case 22: e->line.family = 0; break;	/* but an address */
+	case 23: e->sessions = 1; break;	/* sums are made by control */
+	case 24: e->reason = REASON_SUMMARY; break;
+	case 25: e->envelope.from.len = ENVELOPE_MAX + 1; break;
+	case 26: e->envelope.to.len = ENVELOPE_MAX + 1; break;
 	}
 }
-#define WAYS 23
+#define WAYS 27
 
 static void
 check(void **state)
@@ -283,6 +305,7 @@ main(void)
 		cmocka_unit_test(render_port_block),
 		cmocka_unit_test(render_evidence),
 		cmocka_unit_test(render_hostile),
+		cmocka_unit_test(render_summary),
 		cmocka_unit_test(short_memory),
 		cmocka_unit_test(check),
 		cmocka_unit_test(id_text),

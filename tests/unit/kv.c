@@ -8,6 +8,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -109,6 +110,82 @@ cut(void **state)
 	assert_int_equal(k.cut, 1);
 }
 
+static void
+json(void **state)
+{
+	char out[512];
+	struct addr a, b, none = { 0 };
+	struct kv k;
+
+	(void)state;
+	addr_parse(&a, "198.18.3.7:40112");
+	addr_parse(&b, "[2001:db8::9]:25");
+	kv_set_form(KV_JSON);
+	kv_open(&k, out, sizeof(out), "block");
+	assert_string_equal(out, "{\"event.action\":\"block\"}");
+	kv_word(&k, "id", "01J");
+	kv_addr(&k, "line", &a);
+	kv_word(&k, "class", NULL);
+	kv_addr_port(&k, "src", &a);
+	kv_addr_port(&k, "dst", &b);
+	kv_addr_port(&k, "out", &none);
+	kv_uint(&k, "code", 550);
+	kv_tenths(&k, "dur", 5210);
+	kv_text(&k, "helo", "p\"c\\\r\0\xc3", 7);
+	assert_string_equal(out, "{\"event.action\":\"block\","
+		"\"event.id\":\"01J\",\"sallyport.line\":\"198.18.3.7\","
+		"\"source.ip\":\"198.18.3.7\",\"source.port\":40112,"
+		"\"destination.ip\":\"2001:db8::9\",\"destination.port\":25,"
+		"\"sallyport.code\":550,\"event.duration\":5210000000,"
+		"\"sallyport.helo\":\"p\\\"c\\\\\\u000d\\u0000\\u00c3\"}");
+	assert_int_equal(k.cut, 0);
+	kv_set_form(KV_PAIRS);
+}
+
+static void
+put(char *text, size_t cap, const char *more)
+{
+	size_t n = strlen(text);
+
+	snprintf(text + n, cap - n, "%s", more);
+}
+
+/* At every size: nothing, or an object that is closed, of whole members. */
+static void
+json_cut(void **state)
+{
+	static const char *const stage[] = { "", "{\"event.action\":\"e\"",
+		",\"source.ip\":\"198.18.3.7\",\"source.port\":7",
+		",\"sallyport.n\":1" };
+	char out[128], want[128];
+	struct addr a;
+	struct kv k;
+
+	(void)state;
+	addr_parse(&a, "198.18.3.7:7");
+	kv_set_form(KV_JSON);
+	for (size_t cap = 0; cap <= 100; cap++) {
+		size_t room = cap;
+
+		memset(out, 'Z', sizeof(out));
+		kv_open(&k, out, cap, "e");
+		kv_addr_port(&k, "src", &a);
+		kv_uint(&k, "n", 1);
+		assert_int_equal(out[cap], 'Z');
+		if (cap == 0)
+			continue;
+		want[0] = '\0';
+		for (size_t i = 1; i < N(stage); i++)
+			if (strlen(want) + strlen(stage[i]) + 2 <= room &&
+			    (i == 1 || want[0] != '\0'))
+				put(want, sizeof(want), stage[i]);
+		if (want[0] != '\0')
+			put(want, sizeof(want), "}");
+		assert_string_equal(out, want);
+	}
+	kv_set_form(KV_PAIRS);
+}
+
 int
 main(void)
 {
@@ -116,6 +193,8 @@ main(void)
 		cmocka_unit_test(text),
 		cmocka_unit_test(pairs),
 		cmocka_unit_test(cut),
+		cmocka_unit_test(json),
+		cmocka_unit_test(json_cut),
 	};
 
 	return cmocka_run_group_tests_name("kv", tests, NULL, NULL);
