@@ -22,40 +22,43 @@
 
 #define DAY 86400
 
-/* "TO:<a@b>", "TO: a@b NOTIFY=NEVER": the path, in place. */
-static const uint8_t *
-find_path(const struct command *c, const char *word, size_t *len_r)
+/* "TO:<a@b>", "TO: a@b NOTIFY=NEVER": the path, in place; 0: none. */
+static size_t
+find_path(const struct command *c, const char *word, const uint8_t **path_r)
 {
-	const uint8_t *p = c->arg, *end = c->arg + c->arg_len, *stop;
-	size_t n = strlen(word);
+	const uint8_t *p = c->arg, *stop;
+	size_t n = c->arg_len, skip = strlen(word);
+	bool is_quoted;
 
-	if (c->arg_len < n || strncasecmp((const char *)p, word, n) != 0)
-		return NULL;
-	for (p += n; p < end && *p == ' '; p++)
-		;
-	stop = memchr(p, *p == '<' && p < end ? '>' : ' ', (size_t)(end - p));
-	if (p < end && *p == '<') {
-		p++;
-		if (stop == p) {	/* the null sender stays visible */
-			*len_r = 2;
-			return p - 1;
-		}
+	if (n < skip || strncasecmp((const char *)p, word, skip) != 0)
+		return 0;
+	while (skip < n && p[skip] == ' ')
+		skip++;
+	is_quoted = skip < n && p[skip] == '<';
+	p += skip + is_quoted;
+	n -= skip + is_quoted;
+	if (n == 0)
+		return 0;
+	stop = memchr(p, is_quoted ? '>' : ' ', n);
+	if (stop == p && is_quoted) {	/* the null sender stays visible */
+		*path_r = p - 1;
+		return 2;
 	}
-	*len_r = (size_t)((stop != NULL ? stop : end) - p);
-	return p;
+	*path_r = p;
+	return stop != NULL ? (size_t)(stop - p) : n;
 }
 
 void
 envelope_note(struct envelope *v, const struct command *c)
 {
 	struct envelope_address *a = c->verb == VERB_MAIL ? &v->from : &v->to;
-	const uint8_t *p;
-	size_t n = 0;
+	const uint8_t *p = NULL;
+	size_t n;
 
 	if ((c->verb != VERB_MAIL && c->verb != VERB_RCPT) || a->len > 0)
 		return;
-	p = find_path(c, c->verb == VERB_MAIL ? "FROM:" : "TO:", &n);
-	if (p == NULL || n == 0)
+	n = find_path(c, c->verb == VERB_MAIL ? "FROM:" : "TO:", &p);
+	if (n == 0)
 		return;
 	if (n > sizeof(a->text))
 		n = sizeof(a->text);
