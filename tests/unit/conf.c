@@ -657,7 +657,7 @@ not_yet(void **state)
 		{ "publish = ( );", LATER("publish") },
 		{ "log = { envelope = \"all\"; };",
 		  ":2: log.envelope = \"all\"; expected \"none\", \"domain\", "
-		  "\"hash\" or \"full\"\n" },
+		  "\"hash\", \"full\"\n" },
 		{ "control = { console = \"127.0.0.1:9225\"; };",
 		  LATER("control.console") },
 		{ "servers = ( { name = \"a.example\"; own = true; "
