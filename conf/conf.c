@@ -659,6 +659,24 @@ zombie_check(struct load *l, config_setting_t *root)
 				z->kind[i].infected);
 }
 
+/* A zombie's line reads its own text; the rest is as smtp.block has it. */
+static void
+zombie_block(struct load *l, config_setting_t *root)
+{
+	struct conf *c = l->conf;
+	struct block_conf *b = &c->zombie_block;
+
+	b->stage = c->block.stage;
+	b->code = c->block.code;
+	memcpy(b->esc, c->block.esc, sizeof(b->esc));
+	b->delay = c->block.delay;
+	if (b->url == NULL && c->block.url != NULL &&
+	    (b->url = strdup(c->block.url)) == NULL)
+		complain_at(l, root, "out of memory");
+	block_text_check(l, b, child(root, "zombie") != NULL ?
+		child(root, "zombie") : root);
+}
+
 int
 conf_zombie(struct zombie_conf *z_r, const char *const *set, size_t n, FILE *err)
 {
@@ -676,6 +694,7 @@ conf_zombie(struct zombie_conf *z_r, const char *const *set, size_t n, FILE *err
 	if (l.errors == 0)
 		zombie_check(&l, config_root_setting(&cfg));
 	*z_r = conf->zombie;
+	option_free_group("zombie", conf);
 	config_destroy(&cfg);
 	free(conf);
 	return l.errors == 0 ? 0 : -1;
@@ -691,6 +710,7 @@ check(struct load *l, config_t *cfg)
 	gateway_check(l, child(root, "gateway"));
 	nfq_check(l, child(root, "nfq"));
 	zombie_check(l, root);
+	zombie_block(l, root);
 	servers_check(l, child(root, "servers"));
 	if (child(child(root, "smtp"), "block") != NULL)
 		block_text_check(l, &l->conf->block,

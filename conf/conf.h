@@ -163,7 +163,12 @@ struct zombie_conf {
 	unsigned suspect, probable, zombie;	/* thresholds, 1/10 */
 	unsigned rate_destinations, rate_attempts;	/* an hour */
 	unsigned decay;			/* hours; 0: never */
+	unsigned expiry;		/* hours; 0: never */
+	int action;			/* enum zombie_action */
 };
+
+/* In the order of zombie.action's words. */
+enum zombie_action { ZOMBIE_LOG, ZOMBIE_TARPIT, ZOMBIE_BLOCK, ZOMBIE_RESET };
 
 struct conf {
 	char *path;
@@ -221,6 +226,7 @@ struct conf {
 	bool nfq_submission;	/* SYNs to 465 and 587 are counted too */
 
 	struct zombie_conf zombie;
+	struct block_conf zombie_block;	/* smtp.block with zombie.text and url */
 
 	bool read_replies;	/* smtp.read_replies: evidence in relay */
 	bool pop3_wrap;		/* pop3.wrap = "listed" */

@@ -175,6 +175,22 @@ explain_action(const struct conf *c, const struct class_conf *k,
 	}
 }
 
+/* What a level changes, where the class hands us its connections. */
+static void
+explain_zombie(const struct conf *c, FILE *out)
+{
+	if (c->zombie.action == ZOMBIE_BLOCK)
+		fputs("A line at level zombie: port 25 is refused with "
+			"zombie.text, also where its class relays or "
+			"submits.\n", out);
+	else if (c->zombie.action == ZOMBIE_RESET)
+		fputs("A line at level zombie: connections to port 25 are "
+			"reset.\n", out);
+	else
+		fputs("A line at level zombie is logged and left as it is.\n",
+			out);
+}
+
 static void
 explain_class(const struct conf *c, const struct class_conf *k, FILE *out)
 {
@@ -374,6 +390,7 @@ conf_explain(const struct conf *conf, FILE *out)
 	for (size_t i = 0; i < conf->nclasses; i++)
 		explain_class(conf, &conf->classes[i], out);
 	fputs("Whoever is in no class is not touched.\n", out);
+	explain_zombie(conf, out);
 	explain_allow(conf, out);
 	explain_destinations(conf, out);
 	explain_wrap(conf, false, out);

@@ -51,6 +51,7 @@ contact_note(struct table *t, const struct detect *d, const struct conf *conf,
 	struct packet syn;
 	uint32_t tuple = 0;
 	enum level lifted;
+	int found;
 
 	if (r == NULL)
 		return -1;
@@ -60,27 +61,30 @@ contact_note(struct table *t, const struct detect *d, const struct conf *conf,
 		if (!is_counted)
 			tuple = verdict_tuple(t, &syn);
 	}
-	/* What it lifted control sees for itself, in the record. */
-	return detect_contact(d, t, r, table_now(t), origin, tuple, true,
+	found = detect_contact(d, t, r, table_now(t), origin, tuple, true,
 		&lifted);
+	if (lifted != LEVEL_CLEAN)
+		table_notice(t, r);
+	return found;
 }
 
 /* Of HELO the detector knows the line's other names: the log says its word. */
-static void
+static enum level
 give_helo(struct table *t, const struct detect *d, struct line_record *r,
 	struct machine *m, enum mark mark)
 {
 	struct notes *n = &m->notes;
 	uint16_t bad = atomic_load_explicit(&r->bad[EVIDENCE_HELO],
 		memory_order_relaxed);
+	enum level lifted = detect_helo(d, t, r, n->helo, n->helo_len,
+		mark == MARK_BAD, &m->context->origin, table_now(t));
 
-	(void)detect_helo(d, t, r, n->helo, n->helo_len, mark == MARK_BAD,
-		&m->context->origin, table_now(t));
 	if (mark == MARK_GOOD && bad != atomic_load_explicit(
 		    &r->bad[EVIDENCE_HELO], memory_order_relaxed)) {
 		n->witness.good[EVIDENCE_HELO]--;
 		n->witness.bad[EVIDENCE_HELO]++;
 	}
+	return lifted;
 }
 
 void
@@ -100,12 +104,14 @@ contact_evidence(struct table *t, const struct detect *d,
 	for (unsigned i = 0; i < n; i++) {
 		enum evidence kind = EVENT_EVIDENCE(events[i]);
 		enum mark mark = EVENT_MARK(events[i]);
+		enum level lifted = kind == EVIDENCE_HELO ?
+			give_helo(t, d, r, m, mark) :
+			detect_event(d, t, r, kind, mark, &m->context->origin,
+				table_now(t), true);
 
-		if (kind == EVIDENCE_HELO)
-			give_helo(t, d, r, m, mark);
-		else
-			(void)detect_event(d, t, r, kind, mark,
-				&m->context->origin, table_now(t), true);
+		/* control looks at the record itself */
+		if (lifted != LEVEL_CLEAN)
+			table_notice(t, r);
 	}
 }
 

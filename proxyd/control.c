@@ -560,7 +560,8 @@ start(struct control *c)
 	if (c->ev_retry == NULL || c->ev_parent == NULL || start_logbook(c) != 0)
 		return -1;
 	c->names = names_new(c->base, c->conf, &calls, c);
-	if (c->names == NULL || ctlallow_open(c) != 0 || ctlsock_open(c) != 0)
+	if (c->names == NULL || ctlallow_open(c) != 0 || ctlzombie_open(c) != 0 ||
+		ctlsock_open(c) != 0)
 		return -1;
 	return event_add(c->ev_parent, NULL);
 }
@@ -575,6 +576,7 @@ finish(struct control *c)
 		event_free(c->ev_logbook);
 	ctlsock_close(c);
 	ctlallow_close(c);
+	ctlzombie_close(c);
 	names_free(&c->names);
 	if (c->ev_parent != NULL)
 		event_free(c->ev_parent);

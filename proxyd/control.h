@@ -7,6 +7,7 @@
  * ctllease.c operators: which customer has which line
  * ctlwords.c operators: the words of such a request
  * ctlplan.c  operators: what enforcing would change
+ * ctlzombie.c levels of lines, and operators who ask for them
  * names.c    names of servers (names.h)
  */
 #ifndef SALLYPORT_CONTROL_H
@@ -22,6 +23,7 @@
 #include "proxyd/msg.h"
 #include "proxyd/names.h"
 #include "proxyd/scribe.h"
+#include "zombie/detect.h"
 
 struct event;
 struct event_base;
@@ -114,6 +116,13 @@ struct control {
 	int64_t ledger_alarm;	/* Unix time of the last one */
 	unsigned seconds;
 
+	/* ctlzombie.c */
+	struct detect detect;
+	struct event *ev_zombies;
+	uint64_t noticed;	/* for table_noticed() */
+	bool look_at_all;
+	unsigned zombie_seconds;
+
 	/* ctllease.c */
 	struct scribe_job *lease_waits, **lease_waits_end;
 	bool lease_busy;	/* one is with the scribe */
@@ -130,6 +139,14 @@ void control_check_drained(struct control *c);
 /* Entries of the ledger to the relays: all, or one change. */
 void control_allow_snapshot(struct control *c);
 void control_allow_one(struct control *c, const struct allow_item *i, bool add);
+
+/* ---- ctlzombie.c ---- */
+
+int ctlzombie_open(struct control *c);
+void ctlzombie_close(struct control *c);
+/* "zombies", and what followed "zombie " in a request. */
+void ctlzombie_list(struct client *cl);
+void ctlzombie_request(struct client *cl, char *rest);
 
 /* ---- ctlallow.c ---- */
 

@@ -392,6 +392,10 @@ execute(struct client *cl)
 		ask_reload(cl);
 	else if (strcmp(cl->request, "plan") == 0)
 		ctlplan_request(cl);
+	else if (strcmp(cl->request, "zombies") == 0)
+		ctlzombie_list(cl);
+	else if (strncmp(cl->request, "zombie ", 7) == 0)
+		ctlzombie_request(cl, cl->request + 7);
 	else if (strncmp(cl->request, "allow ", 6) == 0)
 		ctlallow_request(cl, cl->request + 6);
 	else if (strncmp(cl->request, "lease ", 6) == 0)

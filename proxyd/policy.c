@@ -1,7 +1,7 @@
 /*
  * policy.c - what a captured connection gets
  *
- * Pure: configuration, server table and two addresses in, a decision out. The
+ * Pure: configuration, server table, levels and two addresses in, a decision out. The
  * same order as the kernel's rules: allowlist, class, then the exception for
  * the provider's own hosts. A submit line that dials a server which is not
  * listed is treated as block (smtp.unknown_origin), own hosts included in the
@@ -15,6 +15,7 @@
 
 #include "conf/conf.h"
 #include "proxyd/upstream.h"
+#include "zombie/detect.h"
 
 /* RFC 1939, RFC 9051 */
 #define PORT_POP3 110
@@ -72,9 +73,47 @@ decide_block(const struct conf *conf, const struct addr *origin,
 	d->reason = why;
 }
 
+bool
+policy_is_zombie(const struct conf *conf, const struct table *t,
+	const struct line_key *line)
+{
+	const struct line_record *r;
+
+	if (conf->zombie.action == ZOMBIE_LOG || t == NULL)
+		return false;
+	r = table_find(t, line);
+	return r != NULL && (table_level(t, r) & LEVEL_MASK) == LEVEL_ZOMBIE;
+}
+
+/* Port 25 of a class that does not let it pass: false when nothing is to be
+ * done about its line. */
+static bool
+decide_zombie(const struct conf *conf, const struct table *t,
+	const struct addr *origin, struct decision *d)
+{
+	if (!policy_is_zombie(conf, t, &d->line) ||
+	    is_pass_destination(conf, origin, d->server))
+		return false;
+	d->treatment = conf->zombie.action == ZOMBIE_RESET ? TREAT_RESET :
+		TREAT_BLOCK;
+	d->reason = REASON_ZOMBIE;
+	return true;
+}
+
+static void
+decide_submit(const struct conf *conf, const struct addr *origin,
+	struct decision *d)
+{
+	if (d->server != -1 && conf->servers[d->server].submission.mode !=
+	    TLS_NONE)
+		d->treatment = TREAT_SUBMIT;
+	else
+		decide_block(conf, origin, REASON_UNKNOWN_ORIGIN, d);
+}
+
 void
 policy_decide(const struct conf *conf, const struct upstream *u,
-	const struct addr *src, const struct addr *origin, int64_t now,
+	const struct table *t, const struct addr *src, const struct addr *origin, int64_t now,
 	struct decision *d_r)
 {
 	enum action action;
@@ -102,16 +141,19 @@ policy_decide(const struct conf *conf, const struct upstream *u,
 		decide_wrap(conf, origin, d_r);
 		return;
 	}
+	if ((action == ACTION_BLOCK || action == ACTION_SUBMIT ||
+		    action == ACTION_RELAY) && class != NULL) {
+		if (decide_zombie(conf, t, origin, d_r))
+			return;
+		d_r->is_policed = !is_pass_destination(conf, origin,
+			d_r->server);
+	}
 	switch (action) {
 	case ACTION_BLOCK:
 		decide_block(conf, origin, REASON_POLICY, d_r);
 		break;
 	case ACTION_SUBMIT:
-		if (d_r->server != -1 && conf->servers[d_r->server]
-			.submission.mode != TLS_NONE)
-			d_r->treatment = TREAT_SUBMIT;
-		else
-			decide_block(conf, origin, REASON_UNKNOWN_ORIGIN, d_r);
+		decide_submit(conf, origin, d_r);
 		break;
 	case ACTION_RESET:
 	case ACTION_DROP:

@@ -4,6 +4,7 @@
 #ifndef SALLYPORT_POLICY_H
 #define SALLYPORT_POLICY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/addr.h"
@@ -11,6 +12,7 @@
 #include "zombie/line.h"
 
 struct conf;
+struct table;
 struct upstream;
 
 enum treatment {
@@ -27,6 +29,7 @@ struct decision {
 	enum reason reason;	/* POLICY, UNKNOWN_ORIGIN, LOOP, ... */
 	int class_index;	/* -1: not a subscriber */
 	int server;		/* listed server at the origin, or -1 */
+	bool is_policed;	/* carried, but not once the line is a zombie */
 	struct line_key line;	/* the subscriber */
 };
 
@@ -34,10 +37,15 @@ struct decision {
  * src: the client, origin: what it dialled; now: Unix time. The kernel has
  * already decided that we get the connection; sets may lag behind the
  * configuration for a moment, so an action that should not have brought it here
- * (pass, watch) is carried unchanged, never refused.
+ * (pass, watch) is carried unchanged, never refused. t: the levels of lines, or
+ * NULL.
  */
 void policy_decide(const struct conf *conf, const struct upstream *u,
-	const struct addr *src, const struct addr *origin, int64_t now,
+	const struct table *t, const struct addr *src, const struct addr *origin, int64_t now,
 	struct decision *d_r);
+
+/* Is the line at level zombie, and is something to be done about it? */
+bool policy_is_zombie(const struct conf *conf, const struct table *t,
+	const struct line_key *line);
 
 #endif

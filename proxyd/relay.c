@@ -227,6 +227,24 @@ new_control(struct process *p, int fd)
 	memset(&p->told, 0xff, sizeof(p->told));
 }
 
+/* What runs on a line that has become a zombie's ends, and not only what comes:
+ * a session may last for hours. */
+static void
+end_zombies(struct relay *r)
+{
+	struct session *s, *next;
+
+	if (r->conf->zombie.action == ZOMBIE_LOG)
+		return;
+	for (s = TAILQ_FIRST(&r->sessions); s != NULL; s = next) {
+		next = TAILQ_NEXT(s, link);
+		if (s->is_policed && s->kind != EVENT_BLOCK &&
+		    s->phase != PHASE_LINGER &&
+		    policy_is_zombie(r->conf, r->table, &s->line))
+			session_end(s, REASON_ZOMBIE);
+	}
+}
+
 static void
 on_second(evutil_socket_t fd, short what, void *arg)
 {
@@ -235,6 +253,7 @@ on_second(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	end_zombies(&p->relay);
 	if (memcmp(&p->told, &p->relay.counters, sizeof(p->told)) == 0)
 		return;
 	rec = new_record(p, RECORD_COUNTERS);
@@ -409,7 +428,7 @@ on_leave(evutil_socket_t fd, short what, void *arg)
 		next = TAILQ_NEXT(s, link);
 		if (s->phase == PHASE_LINGER)
 			continue;
-		session_goodbye(s);
+		session_end(s, REASON_DRAIN);
 		n++;
 	}
 	event_add(p->leave, &soon);

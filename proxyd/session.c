@@ -462,9 +462,9 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 }
 
 void
-session_goodbye(struct session *s)
+session_end(struct session *s, enum reason why)
 {
-	session_fail(s, REASON_DRAIN, "");
+	session_fail(s, why, "");
 	session_leave(s);
 }
 
@@ -502,14 +502,15 @@ choose_machine(struct session *s, const struct decision *d)
 		x->envelope = calloc(1, sizeof(*x->envelope));
 	switch (d->treatment) {
 	case TREAT_BLOCK:
-		x->block = &conf->classes[d->class_index].block;
+		x->block = d->reason == REASON_ZOMBIE ? &conf->zombie_block :
+			&conf->classes[d->class_index].block;
 		x->is_soft = x->block->soft_until > time(NULL);
 		x->refuse_at_ehlo = x->block->stage == BLOCK_ADAPTIVE &&
 			adaptive_marked(s->relay->adaptive, &s->line,
 				(uint32_t)(s->started / 1000));
 		smtp_block_init(&s->machine, x);
-		s->machine.reason = d->reason == REASON_UNKNOWN_ORIGIN ?
-			d->reason : REASON_NONE;
+		s->machine.reason = d->reason == REASON_UNKNOWN_ORIGIN ||
+			d->reason == REASON_ZOMBIE ? d->reason : REASON_NONE;
 		break;
 	case TREAT_SUBMIT:
 		smtp_submit_init(&s->machine, x);
@@ -571,7 +572,8 @@ session_open(struct relay *r, int fd, const struct addr *src,
 		close(fd);
 		return;
 	}
-	policy_decide(r->conf, r->upstream, src, origin, time(NULL), &d);
+	policy_decide(r->conf, r->upstream, r->table, src, origin, time(NULL),
+		&d);
 	s->relay = r;
 	s->started = s->phase_since = s->moved_at = relay_now();
 	s->id = relay_event_id(r);
@@ -579,6 +581,7 @@ session_open(struct relay *r, int fd, const struct addr *src,
 	s->origin = *origin;
 	s->line = d.line;
 	s->class_index = d.class_index;
+	s->is_policed = d.is_policed;
 	s->server = d.server;
 	s->waiter.wake = dial_socket;
 	s->asked.wake = dial_offered;

@@ -42,6 +42,7 @@ struct session {
 	enum phase phase;
 	enum reason reason;
 	enum event_kind kind;
+	bool is_policed;	/* policy.h */
 	bool counted;		/* in relay->lines */
 	bool moved;		/* something happened that extends a limit */
 	bool no_alpn;		/* dialled once more, without ALPN */
@@ -61,8 +62,8 @@ struct session {
 void session_open(struct relay *r, int fd, const struct addr *src,
 	const struct addr *origin);
 
-/* The relay leaves: say goodbye and end. */
-void session_goodbye(struct session *s);
+/* End it before its time, with a word where there is one to be said. */
+void session_end(struct session *s, enum reason why);
 
 /* ---- between session.c, dial.c and pump.c ---- */
 

@@ -40,6 +40,13 @@ int cmd_probe(int argc, char **argv, const char *config, bool json);
 int cmd_lease_bind(int argc, char **argv, const char *config, bool json);
 int cmd_lease_release(int argc, char **argv, const char *config, bool json);
 
+/* cmd_zombie.c */
+int cmd_zombies(int argc, char **argv, const char *config, bool json);
+int cmd_zombie_show(int argc, char **argv, const char *config, bool json);
+int cmd_zombie_clear(int argc, char **argv, const char *config, bool json);
+int cmd_zombie_pin(int argc, char **argv, const char *config, bool json);
+int cmd_zombie_add(int argc, char **argv, const char *config, bool json);
+
 /* cmd_simulate.c */
 int cmd_simulate(int argc, char **argv, const char *config, bool json);
 

@@ -22,7 +22,7 @@ _sallyport() {
 		esac
 	done
 	case $words in
-	'') words='check rules allow lease bypass plan probe simulate status reload healthy -c --json --help --version' ;;
+	'') words='check rules allow lease zombies zombie bypass plan probe simulate status reload healthy -c --json --help --version' ;;
 	' rules') words='show apply verify remove --json --help' ;;
 	' bypass') words='all list end --for --line --destination --json --help' ;;
 	' bypass end') words='all --line --destination --json --help' ;;
@@ -44,6 +44,9 @@ _sallyport() {
 		fi
 		words='--file --json --help'
 		;;
+	' zombie') words='show clear pin add --json --help' ;;
+	' zombie show'*) words='--json --help' ;;
+	' zombie '*) words='--why --json --help' ;;
 	' plan'*) words='--probe --json --help' ;;
 	' simulate'*) words='--set --seeds --lines --days -j --json --help' ;;
 	' check') words='--defaults --json --help' ;;

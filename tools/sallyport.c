@@ -93,6 +93,23 @@ static const struct command commands[] = {
 		"What is known of him is kept 30 days, for his next line. With "
 		"CUSTOMER only\nif the line is his. Releasing what is not bound "
 		"is no error.\n" },
+	{ "zombies", "", cmd_zombies,
+		"lines that look like, or are, zombie PCs",
+		"The highest levels first; `since' is known to the hour, the "
+		"log has it exactly.\n" },
+	{ "zombie show", "LINE", cmd_zombie_show,
+		"what is known of a line, with the evidence",
+		"LINE, or any address of it; behind CGN with a port, "
+		"ADDRESS:PORT.\n" },
+	{ "zombie clear", "LINE [--why TEXT]", cmd_zombie_clear,
+		"a line is clean: its level ends, its scores begin at 0",
+		"What was counted stays. Clearing a clean line is no error.\n" },
+	{ "zombie pin", "LINE [--why TEXT]", cmd_zombie_pin,
+		"a line keeps its level until it is cleared",
+		"It does not decay, nor expire. Ends with the daemon.\n" },
+	{ "zombie add", "LINE [--why TEXT]", cmd_zombie_add,
+		"a line is a zombie, because you say so; pinned",
+		"zombie.action applies to it at once.\n" },
 	{ "bypass list", "", cmd_bypass_list,
 		"show what is bypassed, and for how long",
 		"Asks the kernel; needs root.\n" },

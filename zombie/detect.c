@@ -315,6 +315,16 @@ detect_decay(const struct detect *d, const struct line_record *r,
 	return steps >= level ? LEVEL_CLEAN : (enum level)(level - steps);
 }
 
+void
+detect_forgive(struct line_record *r)
+{
+	for (unsigned i = 0; i < EVIDENCE_COUNT; i++)
+		atomic_store_explicit(&r->score[i], 0, memory_order_relaxed);
+	set16(&r->outcomes, 0);
+	set16(&r->hits, 0);
+	set16(&r->bad_hour, 0);
+}
+
 bool
 detect_parent(unsigned suspect_children)
 {

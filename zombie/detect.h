@@ -125,6 +125,10 @@ enum level detect_decay(const struct detect *d, const struct line_record *r,
 /* What line_record.bad_hour keeps; 0 means never, so hours begin at 1. */
 uint16_t detect_hour(uint32_t now);
 
+/* Scores, outcomes and refusals begin at 0: an operator has cleared the line, or
+ * its time is over. Counts of what was seen stay. */
+void detect_forgive(struct line_record *r);
+
 /* Is there a second voice of the network: rule 3's rate. */
 bool detect_is_fast(const struct detect *d, const struct line_record *r,
 	uint32_t now);

@@ -237,10 +237,13 @@ give_level(struct table *t, const struct line_key *k, struct line_record *r,
 	uint32_t level, uint32_t now)
 {
 	uint32_t is = table_level(t, r);
-	uint32_t flags = (is | level) & ~LEVEL_MASK;
+	uint32_t flags = (is | level) & LEVEL_FLAGS;
 
-	level &= LEVEL_MASK;
-	level = flags | (level > (is & LEVEL_MASK) ? level : is & LEVEL_MASK);
+	if ((level & LEVEL_MASK) <= (is & LEVEL_MASK))
+		level = flags | (is & ~LEVEL_FLAGS);
+	else	/* on this line since now */
+		level = (level & LEVEL_MASK) | flags |
+			(uint32_t)detect_hour(now) << LEVEL_HOUR_SHIFT;
 	/* displaced in between: it is entered again, a clean line goes */
 	while (level != is && r != NULL &&
 		table_set_level(t, r, k, level) != 0)

@@ -11,6 +11,8 @@
 
 #define REGION_HEAD 4096
 #define BUCKET_SLOTS 8
+/* Room for notices; a second of them, on a network under attack. */
+#define NOTICES 512
 
 struct counts_head {
 	uint64_t magic;
@@ -21,7 +23,11 @@ struct counts_head {
 	uint64_t secret[2];
 	uint64_t id;			/* the same in levels: they belong together */
 	_Atomic uint64_t displaced, lost;
+	_Atomic uint64_t noticed;		/* how many ever */
+	_Atomic uint32_t notice[NOTICES];	/* 1 + slot; 0: taken, or not yet
+						 * written */
 };
+_Static_assert(sizeof(struct counts_head) <= REGION_HEAD, "the first page");
 
 struct levels_head {
 	uint64_t magic;

@@ -379,6 +379,50 @@ table_next(const struct table *t, size_t *at)
 	return NULL;
 }
 
+struct line_record *
+table_next_level(const struct table *t, size_t *at)
+{
+	while (t->levels != NULL && *at < t->slots) {
+		size_t slot = (*at)++;
+
+		if (atomic_load_explicit(&t->levels[slot],
+			    memory_order_relaxed) != 0)
+			return &t->records[slot];
+	}
+	return NULL;
+}
+
+void
+table_notice(struct table *t, const struct line_record *r)
+{
+	uint64_t n = atomic_fetch_add_explicit(&t->head->noticed, 1,
+		memory_order_relaxed);
+
+	atomic_store_explicit(&t->head->notice[n % NOTICES],
+		(uint32_t)slot_of(t, r) + 1, memory_order_release);
+}
+
+/* The words are any relay's: a slot that is none is like one half written. */
+int
+table_noticed(struct table *t, uint64_t *at, struct line_record **r_r)
+{
+	uint64_t head = atomic_load_explicit(&t->head->noticed,
+		memory_order_acquire);
+	uint32_t slot;
+
+	if (*at == head)
+		return 0;
+	if (head - *at > NOTICES) {
+		*at = head;
+		return -1;
+	}
+	slot = atomic_exchange(&t->head->notice[(*at)++ % NOTICES], 0);
+	if (slot == 0 || slot > t->slots)
+		return -1;
+	*r_r = &t->records[slot - 1];
+	return 1;
+}
+
 unsigned
 table_suspects_below(const struct table *t, const struct line_key *parent,
 	unsigned len, uint32_t level, unsigned enough)

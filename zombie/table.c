@@ -34,7 +34,7 @@
 
 #define COUNTS_MAGIC 0x31746e756f636c73u	/* "slcount1" */
 #define LEVELS_MAGIC 0x316c6576656c6c73u	/* "sllevel1" */
-#define TABLE_VERSION 2u
+#define TABLE_VERSION 3u
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 #define SLOTS_MAX ((size_t)1 << 28)
 

@@ -76,10 +76,14 @@ struct line_record {
 };
 _Static_assert(sizeof(struct line_record) == 168, "size of a line's record");
 
-/* Words of the levels region: level in the low byte, flags above it. */
+/* Words of the levels region: level in the low octet, flags in the next, above
+ * them the hour in which the level was set (detect_hour()). */
 #define LEVEL_MASK 0xffu
+#define LEVEL_FLAGS 0xff00u
+#define LEVEL_HOUR_SHIFT 16
 #define LEVEL_ACTION_RESET 0x100u	/* first packets are reset */
 #define LEVEL_ACTION_DROP 0x200u
+#define LEVEL_PINNED 0x400u		/* by an operator: it does not age */
 
 struct table;
 
@@ -156,6 +160,23 @@ uint32_t table_level(const struct table *t, const struct line_record *r);
  */
 int table_set_level(struct table *t, struct line_record *r,
 	const struct line_key *k, uint32_t level);
+
+/*
+ * Something was seen that may raise this line: for control, which looks at the
+ * record itself. Never waits; of more than 512 that nobody took the oldest are
+ * overwritten.
+ */
+void table_notice(struct table *t, const struct line_record *r);
+/*
+ * Control only: the next one, *at being where it is (0 at first). 1 and the
+ * record; 0: none; -1: some were overwritten or half written: every record has
+ * to be looked at.
+ */
+int table_noticed(struct table *t, uint64_t *at, struct line_record **r_r);
+
+/* Every record with a level, in slot order; NULL ends. *at starts as 0. Reads
+ * the levels alone: a millisecond for a million lines. */
+struct line_record *table_next_level(const struct table *t, size_t *at);
 
 /* Every record in use, in slot order; NULL ends. *at starts as 0. */
 struct line_record *table_next(const struct table *t, size_t *at);

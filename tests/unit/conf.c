@@ -640,7 +640,12 @@ not_yet(void **state)
 		  NOT_YET("imap.wrap", "opportunistic",
 			"\"off\", \"listed\"") },
 		{ "zombie = { action = \"tarpit\"; };",
-		  NOT_YET("zombie.action", "tarpit", "\"log\"") },
+		  NOT_YET("zombie.action", "tarpit",
+			"\"log\", \"block\", \"reset\"") },
+		{ "zombie = { text = ( \"{who}\" ); };",
+		  ":2: zombie.text = \"{who}\": an opening brace begins "
+		  "{client}, {event} or {url}; expected a list of 1 to 8 "
+		  "texts, each 1 to 400 characters of printable ASCII\n" },
 		{ "zombie = { suspect = 9.5; };",
 		  ":2: zombie: suspect 9.5, probable 9.2, zombie 11.5; "
 		  "expected each at least as high as the one before\n" },

@@ -93,7 +93,7 @@ follows_the_customer(void **state)
 	assert_int_equal(atomic_load(&r->hits), 2);
 	assert_int_equal(atomic_load(&r->bad_hour), 1);
 	assert_int_equal(atomic_load(&r->customer), anna);
-	assert_int_equal(table_level(t, r), 2);
+	assert_int_equal(table_level(t, r), 2 | 1 << LEVEL_HOUR_SHIFT);
 	assert_true(table_rate(r, table_now(t)) > rate * .99);
 	/* those and no others; a single other one may share a bit with them */
 	assert_in_range(table_ones(r), 1, 40);
@@ -132,7 +132,8 @@ joins(void **state)
 	assert_int_equal(atomic_load(&r->attempts), 50);
 	assert_int_equal(atomic_load(&r->score[EVIDENCE_HELO]), 900);
 	assert_int_equal(atomic_load(&r->bad[EVIDENCE_HELO]), UINT16_MAX);
-	assert_int_equal(table_level(t, r), 3 | LEVEL_ACTION_RESET);
+	assert_int_equal(table_level(t, r), 3 | LEVEL_ACTION_RESET |
+		1 << LEVEL_HOUR_SHIFT);
 	assert_true(knows(t, &b, 0) && knows(t, &b, 39));
 	table_free(&t);
 }

@@ -17,6 +17,7 @@
 #include "conf/lpm.h"
 #include "proxyd/msg.h"
 #include "proxyd/upstream.h"
+#include "zombie/detect.h"
 
 #define N(a) (sizeof(a) / sizeof((a)[0]))
 #define NOW 1000000
@@ -257,7 +258,7 @@ table(void **state)
 		src.port = 40000;
 		conf.pass_own = r->pass_own;
 		conf.pop3_wrap = conf.imap_wrap = r->wrap;
-		policy_decide(&conf, upstream, &src, &origin, NOW, &d);
+		policy_decide(&conf, upstream, NULL, &src, &origin, NOW, &d);
 		if (d.treatment != r->treatment || d.reason != r->reason ||
 		    d.class_index != r->class_index || d.server != r->server ||
 		    strcmp(line_format(&d.line, r->class_index < 0 ? 0 :
@@ -267,6 +268,72 @@ table(void **state)
 				(int)d.treatment, reason_word[d.reason],
 				d.class_index, d.server);
 	}
+}
+
+/* Level zombie with an action: whatever the class does, but for those who are
+ * exempt and the provider's own hosts. */
+static void
+zombies(void **state)
+{
+	static const struct {
+		const char *src, *origin;
+		enum zombie_action action;
+		unsigned level;
+		enum treatment treatment;
+		enum reason reason;
+		bool is_policed;
+	} want[] = {
+		{ "198.18.3.1", FOREIGN, ZOMBIE_LOG, LEVEL_ZOMBIE, TREAT_BLOCK,
+			REASON_POLICY, true },
+		{ "198.18.3.1", FOREIGN, ZOMBIE_BLOCK, LEVEL_PROBABLE,
+			TREAT_BLOCK, REASON_POLICY, true },
+		{ "198.18.3.1", FOREIGN, ZOMBIE_BLOCK, LEVEL_ZOMBIE, TREAT_BLOCK,
+			REASON_ZOMBIE, false },
+		{ "198.18.2.1", FOREIGN, ZOMBIE_BLOCK, LEVEL_PROBABLE,
+			TREAT_RELAY, REASON_NONE, true },
+		{ "198.18.2.1", FOREIGN, ZOMBIE_BLOCK, LEVEL_ZOMBIE, TREAT_BLOCK,
+			REASON_ZOMBIE, false },
+		{ "198.18.2.1", FOREIGN, ZOMBIE_RESET, LEVEL_ZOMBIE, TREAT_RESET,
+			REASON_ZOMBIE, false },
+		{ "198.18.2.1", FOREIGN, ZOMBIE_RESET, LEVEL_ZOMBIE |
+			LEVEL_PINNED | 7u << LEVEL_HOUR_SHIFT, TREAT_RESET,
+			REASON_ZOMBIE, false },
+		/* own host; POP3; exempt; not captured by a policy */
+		{ "198.18.2.1", "203.0.113.1:25", ZOMBIE_BLOCK, LEVEL_ZOMBIE,
+			TREAT_RELAY, REASON_NONE, false },
+		{ "198.18.2.1", "203.0.113.1:110", ZOMBIE_BLOCK, LEVEL_ZOMBIE,
+			TREAT_POP3, REASON_NONE, false },
+		{ "198.18.3.7", FOREIGN, ZOMBIE_BLOCK, LEVEL_ZOMBIE, TREAT_RELAY,
+			REASON_NONE, false },
+		{ "198.18.1.1", FOREIGN, ZOMBIE_BLOCK, LEVEL_ZOMBIE, TREAT_RELAY,
+			REASON_NONE, false },
+	};
+
+	(void)state;
+	conf.pass_own = conf.pop3_wrap = true;
+	for (size_t i = 0; i < N(want); i++) {
+		struct table *t = table_new(1000);
+		struct addr src, origin;
+		struct line_key k;
+		struct line_record *r;
+		struct decision d;
+
+		assert_int_equal(addr_parse(&src, want[i].src), 0);
+		assert_int_equal(addr_parse(&origin, want[i].origin), 0);
+		line_key_of(&src, 56, 0, &k);
+		r = table_enter(t, &k, table_now(t));
+		assert_int_equal(table_set_level(t, r, &k, want[i].level), 0);
+		conf.zombie.action = want[i].action;
+		policy_decide(&conf, upstream, t, &src, &origin, NOW, &d);
+		if (d.treatment != want[i].treatment ||
+		    d.reason != want[i].reason ||
+		    d.is_policed != want[i].is_policed)
+			fail_msg("row %zu: treatment %d reason %s policed %d", i,
+				(int)d.treatment, reason_word[d.reason],
+				d.is_policed);
+		table_free(&t);
+	}
+	conf.zombie.action = ZOMBIE_LOG;
 }
 
 /* enforce = "listed": towards the destinations of the file, nowhere else. */
@@ -295,7 +362,7 @@ listed(void **state)
 
 		assert_int_equal(addr_parse(&src, "198.18.3.1"), 0);
 		assert_int_equal(addr_parse(&origin, want[i].origin), 0);
-		policy_decide(&conf, upstream, &src, &origin, NOW, &d);
+		policy_decide(&conf, upstream, NULL, &src, &origin, NOW, &d);
 		assert_int_equal(d.treatment, want[i].treatment);
 		assert_int_equal(d.reason, want[i].reason);
 		assert_int_equal(d.class_index, ACTION_BLOCK);
@@ -317,16 +384,16 @@ own_programs(void **state)
 	assert_int_equal(addr_parse(&foreign, FOREIGN), 0);
 	add(conf.class_lpm, "203.0.113.254", ACTION_BLOCK);
 	conf.local = true;
-	policy_decide(&conf, upstream, &own, &foreign, NOW, &d);
+	policy_decide(&conf, upstream, NULL, &own, &foreign, NOW, &d);
 	assert_int_equal(d.treatment, TREAT_BLOCK);
 	assert_int_equal(d.class_index, ACTION_BLOCK);
-	policy_decide(&conf, upstream, &foreign, &own, NOW, &d);
+	policy_decide(&conf, upstream, NULL, &foreign, &own, NOW, &d);
 	assert_int_equal(d.treatment, TREAT_RESET);
 	assert_int_equal(d.reason, REASON_LOOP);
-	policy_decide(&conf, upstream, &own, &own, NOW, &d);
+	policy_decide(&conf, upstream, NULL, &own, &own, NOW, &d);
 	assert_int_equal(d.reason, REASON_LOOP);
 	conf.local = false;
-	policy_decide(&conf, upstream, &own, &foreign, NOW, &d);
+	policy_decide(&conf, upstream, NULL, &own, &foreign, NOW, &d);
 	assert_int_equal(d.reason, REASON_LOOP);
 }
 
@@ -335,6 +402,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(table),
+		cmocka_unit_test(zombies),
 		cmocka_unit_test(listed),
 		cmocka_unit_test(own_programs),
 	};

@@ -460,6 +460,56 @@ suspects_of_a_parent(void **state)
 	table_free(&t);
 }
 
+static bool
+next_is(struct table *t, uint64_t *at, const struct line_record *want)
+{
+	struct line_record *r = NULL;
+
+	return table_noticed(t, at, &r) == 1 && r == want;
+}
+
+/* In order; overwritten, half written or forged ones say so; levels are found. */
+static void
+notices(void **state)
+{
+	struct table *t = table_new(2000);
+	struct line_key a = key(1), b = key(2);
+	struct line_record *ra = table_enter(t, &a, 1), *r = NULL;
+	struct line_record *rb = table_enter(t, &b, 1);
+	uint64_t at = 0;
+	size_t slot = 0;
+
+	(void)state;
+	assert_int_equal(table_noticed(t, &at, &r), 0);
+	table_notice(t, ra);
+	table_notice(t, rb);
+	table_notice(t, ra);
+	assert_true(next_is(t, &at, ra) && next_is(t, &at, rb) &&
+		next_is(t, &at, ra));
+	assert_int_equal(table_noticed(t, &at, &r), 0);
+	for (unsigned i = 0; i < NOTICES + 1; i++)
+		table_notice(t, ra);
+	assert_int_equal(table_noticed(t, &at, &r), -1);
+	assert_int_equal(table_noticed(t, &at, &r), 0);
+	/* killed between counting and writing; a relay that was taken over */
+	atomic_fetch_add(&t->head->noticed, 1);
+	atomic_store(&t->head->notice[at % NOTICES], 0);
+	assert_int_equal(table_noticed(t, &at, &r), -1);
+	table_notice(t, rb);
+	atomic_store(&t->head->notice[at % NOTICES], UINT32_MAX);
+	assert_int_equal(table_noticed(t, &at, &r), -1);
+	atomic_store(&t->head->noticed, 0);	/* backwards */
+	assert_int_equal(table_noticed(t, &at, &r), -1);
+	assert_int_equal(table_noticed(t, &at, &r), 0);
+	/* levels */
+	assert_null(table_next_level(t, &slot));
+	slot = 0;
+	assert_int_equal(table_set_level(t, rb, &b, 2), 0);
+	assert_ptr_equal(table_next_level(t, &slot), rb);
+	assert_null(table_next_level(t, &slot));
+	table_free(&t);
+}
+
 int
 main(void)
 {
@@ -475,6 +525,7 @@ main(void)
 		cmocka_unit_test(who_gives_way),
 		cmocka_unit_test(level_of_a_displaced_line),
 		cmocka_unit_test(a_million),
+		cmocka_unit_test(notices),
 		cmocka_unit_test(collisions),
 	};
 

@@ -1,0 +1,438 @@
+/*
+ * ctlzombie.c - levels of lines: who is raised, lowered, cleared, and who asks
+ *
+ * Does: look at lines that relays have noticed, set the level that their record
+ * says (zombie/detect.h), let it decay and expire, tell each change in one log
+ * line with the evidence, answer `zombies' and `zombie ...'. Does not: score
+ * anything; nobody else sets a level.
+ *
+ * Called by control.c and ctlsock.c. A relay that was taken over can write any
+ * count, and so raise a line; it cannot lower, pin or clear one.
+ *
+ * All that is known of a level is its word in the table: which, since which hour,
+ * pinned or not. It outlives this process and moves with the line's lease; the
+ * words are looked through now and then.
+ */
+#include <event2/event.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "conf/lpm.h"
+#include "lib/kv.h"
+#include "lib/log.h"
+#include "proxyd/control.h"
+#include "proxyd/lease.h"
+#include "zombie/detect.h"
+
+/* Seconds between looks at every level, and at every record after notices were
+ * lost (a tenth of a second for a million lines). */
+#define SWEEP_SECONDS 10
+#define HOUR 3600
+/* Lines of one answer; the highest levels come first. */
+#define SHOWN_MAX 10000
+
+struct who {			/* who changes a level */
+	const char *name;	/* "evidence", "decay", "expiry", or a user */
+	const char *why;	/* his words, or "" */
+};
+
+/* The class that a line is of now, or NULL. */
+static const struct class_conf *
+class_of(const struct control *c, const struct line_key *k)
+{
+	struct prefix p;
+	struct addr a = { .family = k->family };
+	int32_t class;
+
+	line_key_prefix(k, &p);
+	memcpy(a.ip, p.ip, sizeof(a.ip));
+	class = lpm_find(c->conf->class_lpm, &a, NULL);
+	return class < 0 ? NULL : &c->conf->classes[class];
+}
+
+/* ---- what is told ---- */
+
+static void
+put_score(struct kv *k, const struct line_record *r, enum evidence kind)
+{
+	unsigned good = atomic_load(&r->good[kind]);
+	unsigned bad = atomic_load(&r->bad[kind]);
+	char text[48];
+
+	if (good + bad == 0)
+		return;
+	snprintf(text, sizeof(text), "%.1f,%u/%u",
+		fabs(atomic_load(&r->score[kind]) / (double)SCORE_ONE), bad,
+		bad + good);
+	kv_word(k, evidence_name[kind], text);
+}
+
+static void
+put_numbers(const struct control *c, struct kv *k, const struct line_record *r)
+{
+	unsigned accepted, known = detect_outcomes(r, &accepted);
+	char text[24];
+
+	for (unsigned i = 0; i < EVIDENCE_COUNT; i++)
+		put_score(k, r, i);
+	if (known > 0) {
+		snprintf(text, sizeof(text), "%u/%u", accepted, known);
+		kv_word(k, "accepted", text);
+	}
+	kv_uint(k, "destinations", (uint64_t)lround(table_destinations(r)));
+	kv_uint(k, "rate", (uint64_t)lround(table_rate(r,
+		table_now(c->table))));
+	kv_uint(k, "attempts", atomic_load(&r->attempts));
+	kv_uint(k, "sessions", atomic_load(&r->sessions));
+	kv_uint(k, "first", (uint64_t)table_unix(c->table,
+		atomic_load(&r->first)));
+	kv_uint(k, "last", (uint64_t)table_unix(c->table,
+		atomic_load(&r->last)));
+	if (atomic_load(&r->dialect) != 0) {
+		snprintf(text, sizeof(text), "%04x",
+			(unsigned)atomic_load(&r->dialect));
+		kv_word(k, "dialect", text);
+	}
+}
+
+static void
+tell(const struct control *c, const struct line_record *r,
+	const struct line_key *key, enum level level, enum level was,
+	const struct who *who)
+{
+	const struct class_conf *class = class_of(c, key);
+	char line[1024], text[LINE_STRLEN];
+	struct kv k;
+
+	kv_open(&k, line, sizeof(line), level == LEVEL_CLEAN ? "clear" :
+		level_name[level]);
+	kv_word(&k, "line", line_format(key, class == NULL ? 0 :
+		class->port_block, text));
+	kv_word(&k, "class", class == NULL ? "" : class->name);
+	kv_word(&k, "was", level_name[was]);
+	kv_text(&k, "who", who->name, strlen(who->name));
+	if (who->why[0] != '\0')
+		kv_text(&k, "why", who->why, strlen(who->why));
+	put_numbers(c, &k, r);
+	log_line(level == LEVEL_ZOMBIE ? LOG_NOTICE : LOG_INFO, line);
+}
+
+/* ---- levels ---- */
+
+static uint32_t
+flags_of(const struct control *c, enum level level)
+{
+	return level == LEVEL_ZOMBIE && c->conf->zombie.action == ZOMBIE_RESET ?
+		LEVEL_ACTION_RESET : 0;
+}
+
+/* Since when, to the hour that the table remembers. */
+static uint32_t
+since_of(uint32_t word)
+{
+	uint32_t hour = word >> LEVEL_HOUR_SHIFT;
+
+	return hour == 0 ? 0 : (hour - 1) * HOUR;
+}
+
+/* 0, or -1: the table has no room for the line. */
+static int
+set_level(struct control *c, struct line_record *r, const struct line_key *k,
+	enum level level, uint32_t flags, const struct who *who)
+{
+	uint32_t now = table_now(c->table), word = 0;
+	enum level was = table_level(c->table, r) & LEVEL_MASK;
+
+	if (level != LEVEL_CLEAN)
+		word = level | flags | flags_of(c, level) |
+			(uint32_t)detect_hour(now) << LEVEL_HOUR_SHIFT;
+	if (table_set_level(c->table, r, k, word) != 0) {
+		r = table_enter(c->table, k, now);
+		if (r == NULL || table_set_level(c->table, r, k, word) != 0)
+			return -1;
+	}
+	if (level != was)
+		tell(c, r, k, level, was, who);
+	return 0;
+}
+
+/* What the record says, when that is more than is known. */
+static void
+consider(struct control *c, struct line_record *r)
+{
+	static const struct who evidence = { "evidence", "" };
+	struct line_key k;
+	enum level level;
+
+	if (!table_key(c->table, r, &k) || class_of(c, &k) == NULL)
+		return;
+	level = detect_level(&c->detect, r, table_now(c->table));
+	if (level > (table_level(c->table, r) & LEVEL_MASK))
+		(void)set_level(c, r, &k, level, table_level(c->table, r) &
+			LEVEL_PINNED, &evidence);
+}
+
+/* Nobody's line, for long enough: its next customer is somebody else. */
+static bool
+is_expired(const struct control *c, const struct line_record *r, uint32_t since,
+	uint32_t now)
+{
+	return c->conf->zombie.expiry != 0 && atomic_load(&r->customer) == 0 &&
+		now - since >= c->conf->zombie.expiry * HOUR;
+}
+
+static void
+age(struct control *c, struct line_record *r)
+{
+	static const struct who decay = { "decay", "" };
+	static const struct who expiry = { "expiry", "" };
+	uint32_t now = table_now(c->table), word = table_level(c->table, r);
+	uint32_t since = since_of(word);
+	enum level level = word & LEVEL_MASK, left;
+	struct line_key k;
+
+	if (!table_key(c->table, r, &k))
+		return;
+	/* zombie.action is another one than it was */
+	if ((word & LEVEL_ACTION_RESET) != flags_of(c, level))
+		(void)table_set_level(c->table, r, &k,
+			word ^ LEVEL_ACTION_RESET);
+	if (word & LEVEL_PINNED)
+		return;
+	left = detect_decay(&c->detect, r, level, since, now);
+	if (is_expired(c, r, since, now)) {
+		detect_forgive(r);
+		(void)set_level(c, r, &k, LEVEL_CLEAN, 0, &expiry);
+	} else if (left < level)
+		(void)set_level(c, r, &k, left, 0, &decay);
+}
+
+/* ---- the clock ---- */
+
+static void
+sweep(struct control *c)
+{
+	struct line_record *r;
+	size_t at = 0;
+
+	if (c->look_at_all) {
+		c->look_at_all = false;
+		while ((r = table_next(c->table, &at)) != NULL)
+			consider(c, r);
+	}
+	at = 0;
+	while ((r = table_next_level(c->table, &at)) != NULL)
+		age(c, r);
+}
+
+static void
+on_zombies(evutil_socket_t fd, short what, void *arg)
+{
+	struct control *c = arg;
+	struct line_record *r = NULL;
+	int rc;
+
+	(void)fd;
+	(void)what;
+	/* those that come meanwhile are for the next time */
+	for (unsigned i = 0; i < 2 * SHOWN_MAX &&
+	    (rc = table_noticed(c->table, &c->noticed, &r)) != 0; i++)
+		if (rc > 0)
+			consider(c, r);
+		else
+			c->look_at_all = true;
+	if (c->zombie_seconds++ % SWEEP_SECONDS == 0)
+		sweep(c);
+}
+
+int
+ctlzombie_open(struct control *c)
+{
+	const struct timeval second = { 1, 0 };
+
+	if (c->table == NULL)
+		return 0;
+	detect_load(&c->detect, &c->conf->zombie);
+	c->look_at_all = true;	/* what came while nobody looked */
+	c->ev_zombies = event_new(c->base, -1, EV_PERSIST, on_zombies, c);
+	return c->ev_zombies == NULL ? -1 : event_add(c->ev_zombies, &second);
+}
+
+void
+ctlzombie_close(struct control *c)
+{
+	if (c->ev_zombies != NULL)
+		event_free(c->ev_zombies);
+}
+
+/* ---- answers ---- */
+
+static json_t *
+show_kinds(const struct control *c, const struct line_record *r)
+{
+	static const char *const mode[] = { "off", "log", "count" };
+	json_t *kinds = json_object();
+
+	for (unsigned i = 0; i < EVIDENCE_COUNT; i++) {
+		int score = atomic_load(&r->score[i]);
+		unsigned bad = atomic_load(&r->bad[i]);
+		unsigned good = atomic_load(&r->good[i]);
+
+		json_object_set_new(kinds, evidence_name[i], json_pack(
+			"{s:f,s:I,s:I,s:s,s:b}", "score",
+			abs(score) / (double)SCORE_ONE, "bad", (json_int_t)bad,
+			"all", (json_int_t)bad + good, "mode",
+			mode[c->detect.kind[i].mode], "heard", score < 0));
+	}
+	return kinds;
+}
+
+static json_t *
+show_line(const struct control *c, const struct line_record *r,
+	const struct line_key *k)
+{
+	const struct class_conf *class = class_of(c, k);
+	uint32_t now = table_now(c->table), word = table_level(c->table, r);
+	unsigned accepted, known = detect_outcomes(r, &accepted);
+	char text[LINE_STRLEN];
+
+	return json_pack("{s:s,s:s,s:s,s:I,s:b,s:o,s:I,s:I,s:b,s:I,s:I,s:I,s:I,"
+		"s:I,s:I,s:I}",
+		"line", line_format(k, class == NULL ? 0 : class->port_block,
+			text),
+		"class", class == NULL ? "" : class->name,
+		"level", level_name[word & LEVEL_MASK],
+		"since", (json_int_t)(word == 0 ? 0 : table_unix(c->table,
+			since_of(word))),
+		"pinned", (word & LEVEL_PINNED) != 0,
+		"evidence", show_kinds(c, r),
+		"destinations", (json_int_t)lround(table_destinations(r)),
+		"rate", (json_int_t)lround(table_rate(r, now)),
+		"fast", detect_is_fast(&c->detect, r, now),
+		"accepted", (json_int_t)accepted, "outcomes", (json_int_t)known,
+		"attempts", (json_int_t)atomic_load(&r->attempts),
+		"sessions", (json_int_t)atomic_load(&r->sessions),
+		"first", (json_int_t)table_unix(c->table,
+			atomic_load(&r->first)),
+		"last", (json_int_t)table_unix(c->table, atomic_load(&r->last)),
+		"dialect", (json_int_t)atomic_load(&r->dialect));
+}
+
+static const char *const action_word[] = { "log", "tarpit", "block", "reset" };
+
+/* The lines with a level, the highest ones first. */
+void
+ctlzombie_list(struct client *cl)
+{
+	struct control *c = cl->control;
+	json_t *list = json_array();
+	json_int_t n[LEVEL_ZOMBIE + 1] = { 0 };
+
+	for (int level = LEVEL_ZOMBIE; c->table != NULL && level > LEVEL_CLEAN;
+	    level--) {
+		struct line_record *r;
+		size_t at = 0;
+
+		while ((r = table_next_level(c->table, &at)) != NULL) {
+			struct line_key k;
+
+			if ((int)(table_level(c->table, r) & LEVEL_MASK) !=
+			    level || !table_key(c->table, r, &k))
+				continue;
+			if (n[level]++ < SHOWN_MAX &&
+			    json_array_size(list) < SHOWN_MAX)
+				json_array_append_new(list, show_line(c, r, &k));
+		}
+	}
+	ctlsock_answer(cl, json_pack("{s:b,s:s,s:I,s:I,s:I,s:o}", "ok", 1,
+		"action", action_word[c->conf->zombie.action],
+		"zombie", n[LEVEL_ZOMBIE], "probable", n[LEVEL_PROBABLE],
+		"suspect", n[LEVEL_SUSPECT], "lines", list));
+}
+
+/* A line, or any address of one: NULL, or why it is none. */
+static const char *
+parse_line(const struct control *c, const char *text, struct line_key *k_r,
+	char why[160])
+{
+	char line[LINE_STRLEN];
+	const struct class_conf *class;
+	struct addr a;
+	int32_t at;
+
+	if (addr_parse(&a, text) != 0)
+		return lease_line(c->conf, text, k_r, line, why);
+	at = lpm_find(c->conf->class_lpm, &a, NULL);
+	if (at < 0)
+		return "this address is in no class of subscribers";
+	class = &c->conf->classes[at];
+	if (class->port_block != 0 && a.family == AF_INET && a.port == 0)
+		return "behind this address there are many lines; expected it "
+			"with a port, ADDRESS:PORT";
+	line_key_of(&a, class->line_len6, class->port_block, k_r);
+	return NULL;
+}
+
+static const char *
+change(struct control *c, const char *verb, const struct line_key *k,
+	const struct who *who)
+{
+	struct line_record *r = table_find(c->table, k);
+	uint32_t word = r == NULL ? 0 : table_level(c->table, r);
+
+	if (strcmp(verb, "add") == 0) {
+		if (r == NULL)
+			r = table_enter(c->table, k, table_now(c->table));
+		return r == NULL || set_level(c, r, k, LEVEL_ZOMBIE,
+			LEVEL_PINNED, who) != 0 ?
+			"the table of lines has no room for it" : NULL;
+	}
+	if (strcmp(verb, "clear") == 0) {
+		if (r != NULL)
+			detect_forgive(r);
+		if (word != 0)
+			(void)set_level(c, r, k, LEVEL_CLEAN, 0, who);
+		return NULL;
+	}
+	if (word == 0)
+		return "the line has no level that could be pinned";
+	(void)table_set_level(c->table, r, k, word | LEVEL_PINNED);
+	return NULL;
+}
+
+/* "show LINE", "clear|pin|add LINE [WHY...]". */
+void
+ctlzombie_request(struct client *cl, char *rest)
+{
+	struct control *c = cl->control;
+	const char *verb = ctlwords_next(&rest), *line = ctlwords_next(&rest);
+	const char *wrong = NULL;
+	char name[LEDGER_WHO_MAX], why[160] = "";
+	const struct who who = { name, rest };
+	const struct line_record *r;
+	struct line_key k;
+
+	ctlwords_who(cl->uid, name);
+	if (strcmp(verb, "show") != 0 && strcmp(verb, "clear") != 0 &&
+	    strcmp(verb, "pin") != 0 && strcmp(verb, "add") != 0)
+		wrong = "unknown request";
+	else if (c->table == NULL)
+		wrong = "no table of lines is kept (nfq.lines)";
+	else
+		wrong = parse_line(c, line, &k, why);
+	if (wrong == NULL && strcmp(verb, "show") != 0)
+		wrong = change(c, verb, &k, &who);
+	if (wrong != NULL) {
+		ctlsock_error(cl, wrong);
+		return;
+	}
+	r = table_find(c->table, &k);
+	ctlsock_answer(cl, json_pack("{s:b,s:s,s:f,s:f,s:f,s:o}", "ok", 1,
+		"action", action_word[c->conf->zombie.action],
+		"suspect", c->detect.suspect / (double)SCORE_ONE,
+		"probable", c->detect.probable / (double)SCORE_ONE,
+		"zombie", c->detect.zombie / (double)SCORE_ONE,
+		"line", r == NULL ? json_null() : show_line(c, r, &k)));
+}

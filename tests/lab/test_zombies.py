@@ -1,0 +1,193 @@
+"""Lines that become zombies: named with the evidence, acted upon, cleared."""
+
+import json
+import os
+import signal
+
+import pytest
+
+import daemon
+import net
+import proc
+from peer import Peer
+
+URL = "https://isp.example/clean"
+
+
+def config(action):
+    return daemon.quick() + f"""
+zombie = {{ action = "{action}"; url = "{URL}"; }};
+"""
+
+
+@pytest.fixture
+def acting(gate):
+    """The shared daemon with another zombie.action; afterwards as it was."""
+    before = daemon.CONF.read_text()
+
+    def act(action):
+        gate.reconfigure(config(action))
+        return gate
+    yield act
+    gate.reconfigure(before)
+
+
+def dialogue(line, host, *commands, **more):
+    with Peer(line, host, 25, **more) as peer:
+        said = [peer.reply()]
+        for command in commands:
+            said.append(peer.ask(command))
+        return said
+
+
+def foreign(i):
+    """Hosts of many networks; block answers for them."""
+    return f"2001:db8:{0xe000 + i:x}::25"
+
+
+def bot(address, sessions, first=0):
+    """Many servers, a name that is none, no mail for anybody who exists."""
+    for i in range(first, first + sessions):
+        dialogue("second", foreign(i), "EHLO localhost",
+                 "MAIL FROM:<sales@cheap.example>",
+                 "RCPT TO:<nobody@alpha.example>",
+                 source_address=(address, 0))
+
+
+def person(address, sessions):
+    """One server, a name, again and again."""
+    for _ in range(sessions):
+        dialogue("second", net.address("mxa", 6), "EHLO kenjis-pc",
+                 "MAIL FROM:<kenji@isp.example>",
+                 "RCPT TO:<info@alpha.example>", "QUIT",
+                 source_address=(address, 0))
+
+
+def show(gate, line):
+    result = gate.cli("--json", "zombie", "show", line)
+    assert result.ok, result
+    return json.loads(result.out)["line"]
+
+
+def wait_level(gate, line, level):
+    return proc.wait_until(
+        lambda: (show(gate, line) or {}).get("level") == level
+        and show(gate, line), f"{line} to be {level}", 10)
+
+
+def said(gate, since, event, line):
+    """The line of the log that tells of this level."""
+    return gate.wait_text(since, rf"^(?:\S+ )?{event} line={line} ")
+
+
+def test_a_bot_is_named_with_evidence_beside_a_person(gate):
+    since = gate.here()
+    infected, innocent = net.fresh_line(6), net.fresh_line(6)
+    person(innocent, 12)
+    bot(infected, 20)
+    known = wait_level(gate, infected, "zombie")
+    line = known["line"]
+    told = said(gate, since, "zombie", line)
+    assert "class=dynamic" in told and 'who="evidence"' in told, told
+    assert "first_contact=" in told and "helo=" in told, told
+    assert "destinations=" in told and "rate=" in told, told
+    assert known["evidence"]["helo"]["bad"] == 20, known
+    assert known["evidence"]["first_contact"]["bad"] >= 15, known
+    assert known["sessions"] == 20, known
+    assert not known["pinned"], known
+    # the person
+    assert show(gate, innocent)["level"] == "clean"
+    # in words, for the telephone
+    words = gate.cli("zombie", "show", infected)
+    assert words.ok, words
+    for text in ("class dynamic: zombie since", "new destinations",
+                 "20 of 20 names it introduced itself with were wrong",
+                 "zombie.action = \"log\""):
+        assert text in words.out, words.out
+    everybody = gate.cli("zombies")
+    assert everybody.ok and line in everybody.out, everybody
+    listed = json.loads(gate.cli("--json", "zombies").out)
+    assert line in [one["line"] for one in listed["lines"]]
+    assert listed["zombie"] >= 1
+    # and it goes on: the action is `log'
+    assert dialogue("second", foreign(90), source_address=(infected, 0)) \
+        [0][0].startswith("220 ")
+    assert gate.cli("zombie", "clear", infected, "--why", "cleaned").ok
+    assert 'why="cleaned"' in said(gate, since, "clear", line)
+    assert show(gate, infected)["level"] == "clean"
+    # clearing twice is no error, and it can be named again
+    assert gate.cli("zombie", "clear", infected).ok
+    bot(infected, 20, first=100)
+    wait_level(gate, infected, "zombie")
+    assert gate.cli("zombie", "clear", infected).ok
+
+
+def test_levels_outlive_control_and_a_reload(gate):
+    gate.expected += ["control"]
+    infected = net.fresh_line(4)
+    assert gate.cli("zombie", "add", infected).ok
+    assert gate.cli("reload").ok
+    known = proc.wait_until(lambda: show(gate, infected), "an answer", 10)
+    assert known["level"] == "zombie" and known["pinned"], known
+    victim, = gate.named("sallyport:ctl")
+    os.kill(victim, signal.SIGKILL)
+    proc.wait_until(lambda: gate.named("sallyport:ctl") not in ([], [victim])
+                    and gate.cli("zombie", "show", infected).ok, "control")
+    assert show(gate, infected)["level"] == "zombie"
+    assert gate.cli("zombie", "clear", infected).ok
+
+
+def test_reset_begins_with_the_next_first_packet(acting):
+    gate = acting("reset")
+    infected = net.fresh_line(6)
+    bot(infected, 20)
+    wait_level(gate, infected, "zombie")
+    with pytest.raises(ConnectionError):
+        dialogue("second", foreign(200), "EHLO localhost",
+                 source_address=(infected, 0))
+    assert gate.cli("zombie", "clear", infected).ok
+    assert dialogue("second", foreign(201), source_address=(infected, 0)) \
+        [0][0].startswith("220 ")
+
+
+def test_block_reaches_what_runs_and_what_comes(acting):
+    """A line that relays is refused with the text for zombies, its running
+    session ends; the provider's own hosts stay reachable; cleared, all is as
+    before."""
+    gate = acting("block")
+    fixed = net.address("fixed", 4)
+    since = gate.here()
+    with Peer("fixed", net.address("mxa", 4), 25) as running:
+        assert "mx.alpha" in running.line()
+        assert gate.cli("zombie", "add", fixed, "--why", "a test").ok
+        assert running.end()[0] in ("eof", "reset")
+    assert gate.wait_event(since, "relay")["reason"] == "zombie"
+    answers = dialogue("fixed", net.address("mxa", 4), "EHLO pc.example",
+                       "MAIL FROM:<kenji@isp.example>",
+                       "RCPT TO:<info@alpha.example>", "QUIT")
+    assert answers[3][0].startswith("550"), answers
+    assert "infected" in answers[3][0] and URL in "\n".join(answers[3]), answers
+    assert gate.wait_event(since, "block")["reason"] == "zombie"
+    own = dialogue("fixed", net.address("isp", 4))
+    assert "mail.isp.example" in own[0][0], own
+    assert gate.cli("zombie", "clear", fixed).ok
+    assert "mx.alpha" in dialogue("fixed", net.address("mxa", 4))[0][0]
+
+
+@pytest.mark.parametrize("words,status,says", (
+    (("show", "203.0.113.1"), 1, "no class of subscribers"),
+    (("show", "198.18.0.0/16"), 1, "a line of this class is a /32"),
+    (("show",), 2, "too few or too many words"),
+    (("clear", "198.18.3.7", "because"), 2, "too few or too many words"),
+    (("pin", "198.18.77.1"), 1, "no level that could be pinned"),
+    (("bless", "198.18.3.7"), 2, "bless"),
+))
+def test_mistakes_are_named(gate, words, status, says):
+    result = gate.cli("zombie", *words)
+    assert result.code == status, result
+    assert says in result.out, result
+
+
+def test_a_line_nobody_knows(gate):
+    result = gate.cli("zombie", "show", "198.18.77.2")
+    assert result.ok and "nothing is known" in result.out, result
