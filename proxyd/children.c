@@ -321,6 +321,7 @@ child_start(struct parent *p, int slot)
 	close(pair[1]);
 	if (c->pid < 0) {
 		log_error("fork of %s: %s", name, strerror(errno));
+		p->children = c->next;	/* said here for who checks this */
 		child_free(c);
 		return -1;
 	}

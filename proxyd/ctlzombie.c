@@ -163,10 +163,13 @@ static void
 consider(struct control *c, struct line_record *r)
 {
 	static const struct who evidence = { "evidence", "" };
+	const struct class_conf *class;
 	struct line_key k;
 	enum level level;
 
-	if (!table_key(c->table, r, &k) || class_of(c, &k) == NULL)
+	/* the key is any relay's word: one that no line has is left alone */
+	if (!table_key(c->table, r, &k) || (class = class_of(c, &k)) == NULL ||
+	    !line_key_valid(&k, class->line_len6, class->port_block))
 		return;
 	level = detect_level(&c->detect, r, table_now(c->table));
 	if (level > (table_level(c->table, r) & LEVEL_MASK))
@@ -205,8 +208,11 @@ age(struct control *c, struct line_record *r)
 	if (is_expired(c, r, since, now)) {
 		detect_forgive(r);
 		(void)set_level(c, r, &k, LEVEL_CLEAN, 0, &expiry);
-	} else if (left < level)
+	} else if (left < level) {
+		/* or the old scores would raise it at the next look at all */
+		detect_forgive(r);
 		(void)set_level(c, r, &k, left, 0, &decay);
+	}
 }
 
 /* ---- the clock ---- */
