@@ -396,6 +396,11 @@ servers_check(struct load *l, config_setting_t *list)
 				"own", v->name != NULL ? v->name : "?");
 		server_plain(l, v, s, &v->pop3, "pop3");
 		server_plain(l, v, s, &v->imap, "imap");
+		if (c->nat && v->source == FROM_CLIENT)
+			complain_at(l, child(s, "source"), "servers.source = "
+				"\"client\" behind address translation: servers "
+				"never see the lines' own addresses; expected "
+				"\"gateway\", or no source");
 		server_addresses(l, i, child(s, "addresses"));
 	}
 }
@@ -435,7 +440,7 @@ topology_check(struct load *l, config_setting_t *gateway)
 			"\"client\" with %s: servers never see the lines' own "
 			"addresses; expected \"gateway\", or no source",
 			redirect ? "capture = \"redirect\"" : "nat = true");
-	if (c->naddresses != 0 && c->source == SOURCE_CLIENT)
+	if (c->naddresses != 0 && !conf_has_source(c, SOURCE_GATEWAY))
 		complain_at(l, child(gateway, "addresses"), "gateway.addresses "
 			"without source = \"gateway\"; expected both or none");
 }

@@ -126,6 +126,9 @@ struct class_conf {
 	char *prefixes_file;	/* NULL: none */
 };
 
+/* Of connections to one server. */
+enum server_source { FROM_DEFAULT, FROM_CLIENT, FROM_GATEWAY };
+
 enum proxy { PROXY_OFF, PROXY_SUBMISSION, PROXY_ALL };
 
 struct server_conf {
@@ -138,6 +141,7 @@ struct server_conf {
 	size_t npins;
 	bool own;		/* belongs to the provider: pass_destinations */
 	bool xclient;		/* tell it the line's address, if it listens */
+	enum server_source source;
 	enum proxy proxy;	/* PROXY header: on which connections */
 	struct addr *addresses;	/* literal, besides what DNS says; ports 0 */
 	size_t naddresses;
@@ -299,6 +303,13 @@ enum action conf_class_action(const struct class_conf *k,
 /* Are first packets of these lines queued at all? Of a class that is listed
  * with count = false only those to other destinations are. */
 bool conf_class_counts(const struct class_conf *k);
+
+/* Whose address connections to this server carry; server: index, or -1 for one
+ * that is not listed and for relay: gateway.source alone. */
+enum source conf_source(const struct conf *conf, int server);
+
+/* Is there any connection to a server with this source? */
+bool conf_has_source(const struct conf *conf, enum source source);
 
 /* `sallyport check`: the effective configuration in libconfig syntax; what
  * will happen to each class, in sentences; every option with default and help

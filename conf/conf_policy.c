@@ -130,3 +130,24 @@ conf_class_counts(const struct class_conf *k)
 		return true;
 	return k->count;
 }
+
+enum source
+conf_source(const struct conf *conf, int server)
+{
+	if (server < 0 || (size_t)server >= conf->nservers ||
+	    conf->servers[server].source == FROM_DEFAULT)
+		return conf->source;
+	return conf->servers[server].source == FROM_CLIENT ? SOURCE_CLIENT :
+		SOURCE_GATEWAY;
+}
+
+bool
+conf_has_source(const struct conf *conf, enum source source)
+{
+	if (conf->source == source)
+		return true;
+	for (size_t i = 0; i < conf->nservers; i++)
+		if (conf_source(conf, (int)i) == source)
+			return true;
+	return false;
+}

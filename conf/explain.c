@@ -332,6 +332,18 @@ explain_pool(const struct conf *c, uint8_t family, const char *name, FILE *out)
 		fprintf(out, " %s %zu in turn", name, n);
 }
 
+/* Servers whose own word differs. */
+static void
+explain_others(const struct conf *c, FILE *out)
+{
+	for (size_t i = 0; i < c->nservers; i++)
+		if (conf_source(c, (int)i) != c->source)
+			fprintf(out, "    But %s sees %s.\n",
+				c->servers[i].name, c->source == SOURCE_CLIENT ?
+				"an address of this gateway" :
+				"the line's own address");
+}
+
 /* Linux gives out 28,232 ports (net.ipv4.ip_local_port_range), and each pair of
  * an address of ours and a server's address and port has them for itself;
  * beyond 12,000 the kernel searches longer for a free one. */
@@ -340,6 +352,7 @@ explain_source(const struct conf *c, FILE *out)
 {
 	if (c->source == SOURCE_CLIENT) {
 		fputs("Servers see the line's own address.\n", out);
+		explain_others(c, out);
 		return;
 	}
 	fputs("Servers see an address of this gateway:", out);
@@ -350,6 +363,7 @@ explain_source(const struct conf *c, FILE *out)
 	fputs("One address holds about 28,000 sessions to one server at a "
 		"time, all lines together,\n    and is slower beyond "
 		"12,000; gateway.addresses may name more.\n", out);
+	explain_others(c, out);
 }
 
 static void

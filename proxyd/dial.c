@@ -94,7 +94,9 @@ dial_begin(struct session *s)
 	from.port = 0;
 	s->machine.notes.stage = s->machine.notes.stage < STAGE_CONNECT ?
 		STAGE_CONNECT : s->machine.notes.stage;
-	switch (upstream_dial(s->relay->upstream, &to, &from, &s->waiter, &fd)) {
+	/* Unchanged mail must not come from an address that is trusted. */
+	switch (upstream_dial(s->relay->upstream, &to, &from,
+		s->kind == EVENT_RELAY ? -1 : s->server, &s->waiter, &fd)) {
 	case DIAL_STARTED:
 		session_phase(s, PHASE_CONNECT);
 		if (s->machine.ops->offered != NULL)

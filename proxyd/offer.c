@@ -269,7 +269,7 @@ connect_to(struct question *q)
 	int fd;
 
 	switch (upstream_dial(r->upstream, &q->slot->origin, &q->line,
-		&q->socket, &fd)) {
+		upstream_find(r->upstream, &q->slot->origin), &q->socket, &fd)) {
 	case DIAL_STARTED:
 		return chan_watch(&q->chan, fd, r->base, on_event, q) == 0;
 	case DIAL_WAIT:

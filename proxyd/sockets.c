@@ -278,7 +278,7 @@ upstream(const struct conf *conf, int family)
 	/* transparent also when the source is ours: it tells the rules which
 	 * packets belong to a session; the jail decides about sources */
 	if (make_transparent(fd, family) == 0 &&
-		(conf->source == SOURCE_CLIENT ||
+		(!conf_has_source(conf, SOURCE_GATEWAY) ||
 			set(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1) == 0) &&
 		set(fd, SOL_SOCKET, SO_MARK, (int)conf->mark_own) == 0 &&
 		set(fd, SOL_SOCKET, SO_REUSEADDR, 1) == 0 &&

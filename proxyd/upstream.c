@@ -2,10 +2,10 @@
  * upstream.c - which server an origin is, and how a relay gets there
  *
  * Sockets wait in one stack per family; below a batch another is asked for.
- * With source = "client" the port is bound explicitly inside source_ports,
- * outside the range that clients' own systems use, so that our connection can
- * never be the twin of a direct one of the same line; ports are tried in a
- * keyed order until bind and connect both succeed.
+ * With source = "client", for all or for one server, the port is bound
+ * explicitly inside source_ports, outside the range that clients' own systems
+ * use, so that our connection can never be the twin of a direct one of the same
+ * line; ports are tried in a keyed order until bind and connect both succeed.
  *
  * A client chooses the address that is dialled: upstream_allowed() is asked
  * before every connect, and the kernel's OUTPUT jail on the mark stands behind
@@ -215,14 +215,15 @@ upstream_forget(struct upstream *u, struct upstream_waiter *w)
 
 /* Bind where the connection shall come from. 0, or -1 with errno. */
 static int
-bind_source(struct upstream *u, int fd, const struct addr *line)
+bind_source(struct upstream *u, int fd, const struct addr *line,
+	enum source source)
 {
 	const struct conf *c = u->conf;
 	struct addr from = *line;
 	struct sockaddr_storage ss;
 	socklen_t len;
 
-	if (c->source == SOURCE_CLIENT) {
+	if (source == SOURCE_CLIENT) {
 		uint32_t span = (uint32_t)(c->port_hi - c->port_lo) + 1;
 
 		from.port = (uint16_t)(c->port_lo + u->next_port++ % span);
@@ -245,8 +246,10 @@ bind_source(struct upstream *u, int fd, const struct addr *line)
 
 enum dial
 upstream_dial(struct upstream *u, const struct addr *to,
-	const struct addr *line, struct upstream_waiter *w, int *fd_r)
+	const struct addr *line, int server, struct upstream_waiter *w,
+	int *fd_r)
 {
+	enum source source = conf_source(u->conf, server);
 	struct pool *p = pool_of(u, to);
 	struct sockaddr_storage ss;
 	socklen_t len = addr_to_sockaddr(to, &ss);
@@ -266,7 +269,7 @@ upstream_dial(struct upstream *u, const struct addr *to,
 			return DIAL_WAIT;
 		}
 		fd = p->fd[p->n - 1];
-		if (bind_source(u, fd, line) == -1) {
+		if (bind_source(u, fd, line, source) == -1) {
 			int why = errno;
 
 			if (why == EADDRINUSE)

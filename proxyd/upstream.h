@@ -61,10 +61,12 @@ enum dial {
 
 /*
  * Connect to to. source = "client": from the line's own address line and a port
- * of source_ports; else from the gateway's pool.
+ * of source_ports; else from the gateway's pool. server: index of the one whose
+ * servers.source counts; -1: gateway.source does.
  */
 enum dial upstream_dial(struct upstream *u, const struct addr *to,
-	const struct addr *line, struct upstream_waiter *w, int *fd_r);
+	const struct addr *line, int server, struct upstream_waiter *w,
+	int *fd_r);
 
 void upstream_forget(struct upstream *u, struct upstream_waiter *w);
 

@@ -48,7 +48,7 @@ enum {
 	TPROXY = 1 << 7,
 	REDIRECT = 1 << 8,
 	LOCAL = 1 << 9,
-	AS_LINE = 1 << 10,	/* source = "client" */
+	AS_LINE = 1 << 10,	/* source = "client", for some */
 	WRAP_IMAP = 1 << 11,
 	OPTIONS = (1 << 12) - 1,
 
@@ -481,7 +481,7 @@ options_of(const struct conf *c)
 	const bool redirect = c->capture == CAPTURE_REDIRECT;
 
 	return (redirect ? REDIRECT : TPROXY) | (c->local ? LOCAL : 0) |
-		(c->source == SOURCE_CLIENT ? AS_LINE : 0) |
+		(conf_has_source(c, SOURCE_CLIENT) ? AS_LINE : 0) |
 		(c->pop3_wrap ? WRAP : 0) | (c->imap_wrap ? WRAP_IMAP : 0) |
 		(c->pass_own ? PASS_OWN : 0) |
 		(c->fail_closed ? CLOSED : 0) | (c->nfq_queue != 0 ? QUEUE : 0) |

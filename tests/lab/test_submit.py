@@ -12,7 +12,8 @@ import daemon
 import net
 import odd
 import scenes
-from test_peers import FAMILIES, PLAIN, odd_submit, submit
+from peer import Peer
+from test_peers import FAMILIES, PLAIN, odd_submit, pop3, submit
 
 
 def logged_in(family, words="EHLO pc"):
@@ -208,3 +209,50 @@ def test_the_server_learns_whose_connection_it_is(world, told):
         line = net.address("legacy", family)
         assert re.search(r"client=\S+\[" + re.escape(line) + r"\], sasl",
                          said), said
+
+
+# ---- one server's source ---------------------------------------------------
+
+@pytest.fixture
+def apart(running):
+    """Lines' own addresses everywhere, but the gateway's to the provider."""
+    listed = 'name = "mail.isp.example";'
+    running.restart(daemon.quick().replace(
+        listed, f'{listed} source = "gateway";'))
+    yield running
+    running.restart(daemon.quick())
+
+
+def out_of(gate, peer, kind):
+    """Where a session's connection to the server came from, by the log."""
+    since = gate.here()
+    with peer:
+        assert peer.line().startswith(("220", "+OK")), peer
+        if kind == "submit":
+            assert peer.ask("EHLO pc")[0].startswith(("250", "421")), peer
+        peer.send("QUIT")
+        peer.end()
+    event = gate.wait_event(since, kind)
+    return event["out"].rsplit(":", 1)[0].strip("[]"), event
+
+
+@FAMILIES
+def test_a_server_of_its_own_source(world, apart, family):
+    """Submit and POP3 go there from the gateway, to others from the line;
+    relay never comes from an address that is trusted."""
+    line, gateway = net.address("legacy", family), net.GW_UP[family]
+    out, event = out_of(apart, submit(family), "submit")
+    assert out == gateway, event
+    out, event = out_of(apart, pop3(family), "wrap")
+    assert out == gateway, event
+    with odd.OddServer(465, odd.smtp({})):
+        out, event = out_of(apart, odd_submit(family), "submit")
+    assert out == line, event
+    with Peer("fixed", net.address("isp", family), 25) as peer:
+        since = apart.here()
+        assert peer.line().startswith("220"), peer
+        peer.ask("QUIT")
+    event = apart.wait_event(since, "relay")
+    assert event["server"] == "mail.isp.example", event
+    assert event["out"].rsplit(":", 1)[0].strip("[]") == net.address(
+        "fixed", family), event

@@ -247,6 +247,12 @@ static const struct refusal {
 	  "F/s.conf:3: gateway.source = \"client\" with nat = true: servers "
 	  "never see the lines' own addresses; expected \"gateway\", or no "
 	  "source\n" },
+	{ "source of a line at one server behind NAT",
+	  CLASS "gateway = { nat = true; };\nservers = ( { name = "
+	  "\"a.example\"; own = true; source = \"client\"; } );\n",
+	  "F/s.conf:3: servers.source = \"client\" behind address "
+	  "translation: servers never see the lines' own addresses; expected "
+	  "\"gateway\", or no source\n" },
 	{ "redirect with the line's source", CLASS "gateway = {\n"
 	  "source = \"client\"; capture = \"redirect\"; };\n",
 	  "F/s.conf:3: gateway.source = \"client\" with capture = "
@@ -872,6 +878,46 @@ topologies(void **state)
 	}
 }
 
+/* The word of a server, else the gateway's; the pool serves both. */
+static void
+server_sources(void **state)
+{
+	static const struct {
+		const char *gateway, *server;
+		enum source source;
+		bool has_client, has_gateway;
+	} rows[] = {
+		{ "", "", SOURCE_CLIENT, true, false },
+		{ "", "source = \"default\";", SOURCE_CLIENT, true, false },
+		{ "addresses = ( \"203.0.113.1\" );",
+			"source = \"gateway\";", SOURCE_GATEWAY, true, true },
+		{ "source = \"gateway\";", "", SOURCE_GATEWAY, false, true },
+		{ "source = \"gateway\";", "source = \"client\";",
+			SOURCE_CLIENT, true, true },
+		{ "nat = true;", "source = \"gateway\";", SOURCE_GATEWAY,
+			false, true },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < N(rows); i++) {
+		char text[512];
+		struct conf *c;
+
+		snprintf(text, sizeof(text), CLASS "gateway = { %s };\n"
+			"servers = ( { name = \"a.example\"; own = true; %s } "
+			");\n", rows[i].gateway, rows[i].server);
+		c = load_good(text);
+		assert_int_equal(conf_source(c, 0), rows[i].source);
+		assert_int_equal(conf_source(c, -1), c->source);
+		assert_int_equal(conf_source(c, 1), c->source);
+		assert_int_equal(conf_has_source(c, SOURCE_CLIENT),
+			rows[i].has_client);
+		assert_int_equal(conf_has_source(c, SOURCE_GATEWAY),
+			rows[i].has_gateway);
+		conf_free(&c);
+	}
+}
+
 static void
 class_blocks(void **state)
 {
@@ -1179,6 +1225,10 @@ explained(void **state)
 		  "\"203.0.113.1\", \"203.0.113.2\" ); };\n",
 		  "Servers see an address of this gateway: IPv4 2 in turn, IPv6 "
 		  "as routed.\n" },
+		{ CLASS "servers = ( { name = \"a.example\"; own = true; "
+		  "source = \"gateway\"; } );\n",
+		  "Servers see the line's own address.\n    But a.example sees an "
+		  "address of this gateway.\n" },
 	};
 
 	(void)state;
@@ -1324,6 +1374,7 @@ main(void)
 		cmocka_unit_test(defaults),
 		cmocka_unit_test(values),
 		cmocka_unit_test(topologies),
+		cmocka_unit_test(server_sources),
 		cmocka_unit_test(class_blocks),
 		cmocka_unit_test(policy),
 		cmocka_unit_test(staged),

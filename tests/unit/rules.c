@@ -501,6 +501,13 @@ rules_that_redirect(void **state)
 	assert_false(has_rule(&r, "sallyport_jail", SET_SUB));
 	assert_false(has_rule(&r, "sallyport_out", ""));
 	ruleset_free(&r);
+	/* one server that sees the lines is reason enough to let them out */
+	f.servers[0].source = FROM_CLIENT;
+	f.c.nservers = 1;
+	assert_int_equal(render_table(&f.c, AF_INET, TABLE_FILTER, &r), 0);
+	assert_true(has_rule(&r, "sallyport_jail", SET_SUB));
+	f.c.nservers = 0;
+	ruleset_free(&r);
 
 	/* programs of this machine, but for the relays */
 	f.c.local = true;

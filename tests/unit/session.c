@@ -80,13 +80,14 @@ upstream_allowed(const struct upstream *u, const struct addr *to)
 
 enum dial
 upstream_dial(struct upstream *u, const struct addr *to, const struct addr *line,
-	struct upstream_waiter *w, int *fd_r)
+	int index, struct upstream_waiter *w, int *fd_r)
 {
 	int fd[2];
 
 	(void)u;
 	(void)to;
 	(void)line;
+	(void)index;
 	(void)w;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd) == -1)
 		return DIAL_FAILED;

@@ -171,7 +171,7 @@ allowed(void **state)
 			strcmp(why, rows[i].why) != 0)
 			fail_msg("%s: %s", rows[i].to, why);
 		/* The pool is empty: allowed ones wait, others never do. */
-		assert_int_equal(upstream_dial(u, &to, &line, &w, &fd),
+		assert_int_equal(upstream_dial(u, &to, &line, -1, &w, &fd),
 			why == NULL ? DIAL_WAIT : DIAL_FORBIDDEN);
 		assert_int_equal(w.waiting, why == NULL);
 		upstream_forget(u, &w);
@@ -215,13 +215,13 @@ waiters(void **state)
 	woken = 0;
 	/* A parent that could not be asked is asked again by the next dial. */
 	is_parent_deaf = true;
-	assert_int_equal(upstream_dial(u, &to, &line, &w[0], &fd), DIAL_WAIT);
+	assert_int_equal(upstream_dial(u, &to, &line, -1, &w[0], &fd), DIAL_WAIT);
 	upstream_forget(u, &w[0]);
 	assert_int_equal(asked[0], 1);
 	is_parent_deaf = false;
 	asked[0] = 0;
 	for (size_t i = 0; i < N(w); i++)
-		assert_int_equal(upstream_dial(u, &to, &line, &w[i], &fd),
+		assert_int_equal(upstream_dial(u, &to, &line, -1, &w[i], &fd),
 			DIAL_WAIT);
 	assert_int_equal(asked[0], 1);	/* once, not once for each */
 	upstream_forget(u, &w[1]);
@@ -267,7 +267,7 @@ no_bind(void **state)
 
 	(void)state;
 	upstream_sockets(u, 4, &fd, 1);
-	assert_int_equal(upstream_dial(u, &to, &line, &w, &fd), DIAL_FAILED);
+	assert_int_equal(upstream_dial(u, &to, &line, -1, &w, &fd), DIAL_FAILED);
 	assert_int_equal(errno, ENOTSOCK);
 	assert_false(w.waiting);
 	upstream_free(&u);
