@@ -84,16 +84,18 @@ def test_a_bot_is_named_with_evidence_beside_a_person(gate):
     since = gate.here()
     infected, innocent = net.fresh_line(6), net.fresh_line(6)
     person(innocent, 12)
-    bot(infected, 20)
+    bot(infected, 30)
     known = wait_level(gate, infected, "zombie")
     line = known["line"]
     told = said(gate, since, "zombie", line)
     assert "class=dynamic" in told and 'who="evidence"' in told, told
     assert "first_contact=" in told and "helo=" in told, told
     assert "destinations=" in told and "rate=" in told, told
-    assert known["evidence"]["helo"]["bad"] == 20, known
+    assert known["evidence"]["helo"]["bad"] == 30, known
+    # the first three have no pattern to leave yet; of the others a few share
+    # a bit of the line's map, which is keyed anew with each daemon
     assert known["evidence"]["first_contact"]["bad"] >= 15, known
-    assert known["sessions"] == 20, known
+    assert known["sessions"] == 30, known
     assert not known["pinned"], known
     # the person
     assert show(gate, innocent)["level"] == "clean"
@@ -101,7 +103,7 @@ def test_a_bot_is_named_with_evidence_beside_a_person(gate):
     words = gate.cli("zombie", "show", infected)
     assert words.ok, words
     for text in ("class dynamic: zombie since", "new destinations",
-                 "20 of 20 names it introduced itself with were wrong",
+                 "30 of 30 names it introduced itself with were wrong",
                  "zombie.action = \"log\""):
         assert text in words.out, words.out
     everybody = gate.cli("zombies")
@@ -117,7 +119,7 @@ def test_a_bot_is_named_with_evidence_beside_a_person(gate):
     assert show(gate, infected)["level"] == "clean"
     # clearing twice is no error, and it can be named again
     assert gate.cli("zombie", "clear", infected).ok
-    bot(infected, 20, first=100)
+    bot(infected, 30, first=100)
     wait_level(gate, infected, "zombie")
     assert gate.cli("zombie", "clear", infected).ok
 
@@ -140,7 +142,7 @@ def test_levels_outlive_control_and_a_reload(gate):
 def test_reset_begins_with_the_next_first_packet(acting):
     gate = acting("reset")
     infected = net.fresh_line(6)
-    bot(infected, 20)
+    bot(infected, 30)
     wait_level(gate, infected, "zombie")
     with pytest.raises(ConnectionError):
         dialogue("second", foreign(200), "EHLO localhost",
