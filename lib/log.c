@@ -3,7 +3,8 @@
  *
  * Does: one line a message (text, or JSON when kv.h is told so), to the syslog
  * socket or to standard error; under systemd (JOURNAL_STREAM) a line on standard
- * error starts with "<N>", so that the journal knows its level. Does not: rotate, batch or filter by level.
+ * error starts with "<N>", so that the journal knows its level. Does not: rotate,
+ * batch or filter by level.
  *
  * Called by every process. A log that is not read must not hold mail: a write
  * waits at most WAIT_MS, after such a wait the next second is not waited for
