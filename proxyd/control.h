@@ -120,7 +120,8 @@ struct control {
 	struct detect detect;
 	struct event *ev_zombies;
 	uint64_t noticed;	/* for table_noticed() */
-	bool look_at_all;
+	bool look_again, looking;	/* at every record: soon, now */
+	size_t look_at;
 	unsigned zombie_seconds;
 
 	/* ctllease.c */

@@ -7,7 +7,9 @@
  * anything; nobody else sets a level.
  *
  * Called by control.c and ctlsock.c. A relay that was taken over can write any
- * count, and so raise a line; it cannot lower, pin or clear one.
+ * count, and so raise a line whose key it finds in the table. It cannot set, pin
+ * or clear a level; by what it writes of bad hours and customers one can end a
+ * day after it was set, or not end by itself.
  *
  * All that is known of a level is its word in the table: which, since which hour,
  * pinned or not. It outlives this process and moves with the line's lease; the
@@ -26,9 +28,13 @@
 #include "proxyd/lease.h"
 #include "zombie/detect.h"
 
-/* Seconds between looks at every level, and at every record after notices were
- * lost (a tenth of a second for a million lines). */
+/* Seconds between looks at every level. */
 #define SWEEP_SECONDS 10
+/* Notices of one second: more than the ring holds, whoever writes into it. */
+#define NOTICES_MAX 1024
+/* Records of one look, when every one has to be looked at: some milliseconds, so
+ * that a million lines keep nobody waiting. */
+#define SLICE 65536
 #define HOUR 3600
 /* Lines of one answer; the highest levels come first. */
 #define SHOWN_MAX 10000
@@ -38,7 +44,7 @@ struct who {			/* who changes a level */
 	const char *why;	/* his words, or "" */
 };
 
-/* The class that a line is of now, or NULL. */
+/* The class that a line is of now, or NULL: it is none's. */
 static const struct class_conf *
 class_of(const struct control *c, const struct line_key *k)
 {
@@ -112,6 +118,8 @@ tell(const struct control *c, const struct line_record *r,
 		class->port_block, text));
 	kv_word(&k, "class", class == NULL ? "" : class->name);
 	kv_word(&k, "was", level_name[was]);
+	if (table_level(c->table, r) & LEVEL_PINNED)
+		kv_uint(&k, "pinned", 1);
 	kv_text(&k, "who", who->name, strlen(who->name));
 	if (who->why[0] != '\0')
 		kv_text(&k, "why", who->why, strlen(who->why));
@@ -121,11 +129,17 @@ tell(const struct control *c, const struct line_record *r,
 
 /* ---- levels ---- */
 
+/* What nfq is to do with first packets. Only where the kernel has let
+ * pass_destinations go before: elsewhere the relay, which knows them, resets. */
 static uint32_t
-flags_of(const struct control *c, enum level level)
+flags_of(const struct control *c, const struct line_key *k, enum level level)
 {
-	return level == LEVEL_ZOMBIE && c->conf->zombie.action == ZOMBIE_RESET ?
-		LEVEL_ACTION_RESET : 0;
+	const struct class_conf *class = class_of(c, k);
+
+	return level == LEVEL_ZOMBIE && class != NULL &&
+		c->conf->zombie.action == ZOMBIE_RESET &&
+		class->effective == ACTION_BLOCK &&
+		class->enforce == ENFORCE_ALL ? LEVEL_ACTION_RESET : 0;
 }
 
 /* Since when, to the hour that the table remembers. */
@@ -146,19 +160,20 @@ set_level(struct control *c, struct line_record *r, const struct line_key *k,
 	enum level was = table_level(c->table, r) & LEVEL_MASK;
 
 	if (level != LEVEL_CLEAN)
-		word = level | flags | flags_of(c, level) |
+		word = level | flags | flags_of(c, k, level) |
 			(uint32_t)detect_hour(now) << LEVEL_HOUR_SHIFT;
 	if (table_set_level(c->table, r, k, word) != 0) {
 		r = table_enter(c->table, k, now);
 		if (r == NULL || table_set_level(c->table, r, k, word) != 0)
 			return -1;
 	}
-	if (level != was)
+	if (level != was || flags != 0)
 		tell(c, r, k, level, was, who);
 	return 0;
 }
 
-/* What the record says, when that is more than is known. */
+/* What the record says, when that is more than is known. Without a handshake
+ * nothing is: what was only heard of a line anybody may have sent. */
 static void
 consider(struct control *c, struct line_record *r)
 {
@@ -167,14 +182,17 @@ consider(struct control *c, struct line_record *r)
 	struct line_key k;
 	enum level level;
 
+	if (atomic_load(&r->sessions) == 0)
+		return;
+	level = detect_level(&c->detect, r, table_now(c->table));
+	if (level <= (table_level(c->table, r) & LEVEL_MASK))
+		return;
 	/* the key is any relay's word: one that no line has is left alone */
 	if (!table_key(c->table, r, &k) || (class = class_of(c, &k)) == NULL ||
 	    !line_key_valid(&k, class->line_len6, class->port_block))
 		return;
-	level = detect_level(&c->detect, r, table_now(c->table));
-	if (level > (table_level(c->table, r) & LEVEL_MASK))
-		(void)set_level(c, r, &k, level, table_level(c->table, r) &
-			LEVEL_PINNED, &evidence);
+	(void)set_level(c, r, &k, level, table_level(c->table, r) &
+		LEVEL_PINNED, &evidence);
 }
 
 /* Nobody's line, for long enough: its next customer is somebody else. */
@@ -199,7 +217,7 @@ age(struct control *c, struct line_record *r)
 	if (!table_key(c->table, r, &k))
 		return;
 	/* zombie.action is another one than it was */
-	if ((word & LEVEL_ACTION_RESET) != flags_of(c, level))
+	if ((word & LEVEL_ACTION_RESET) != flags_of(c, &k, level))
 		(void)table_set_level(c->table, r, &k,
 			word ^ LEVEL_ACTION_RESET);
 	if (word & LEVEL_PINNED)
@@ -217,18 +235,31 @@ age(struct control *c, struct line_record *r)
 
 /* ---- the clock ---- */
 
+/* Every record, a slice a second. If more notices are lost meanwhile, this round
+ * is brought to its end and another one follows. */
+static void
+look_on(struct control *c)
+{
+	struct line_record *r;
+
+	if (c->look_again && !c->looking) {
+		c->look_again = false;
+		c->looking = true;
+		c->look_at = 0;
+	}
+	for (unsigned i = 0; c->looking && i < SLICE; i++)
+		if ((r = table_next(c->table, &c->look_at)) != NULL)
+			consider(c, r);
+		else
+			c->looking = false;
+}
+
 static void
 sweep(struct control *c)
 {
 	struct line_record *r;
 	size_t at = 0;
 
-	if (c->look_at_all) {
-		c->look_at_all = false;
-		while ((r = table_next(c->table, &at)) != NULL)
-			consider(c, r);
-	}
-	at = 0;
 	while ((r = table_next_level(c->table, &at)) != NULL)
 		age(c, r);
 }
@@ -243,12 +274,13 @@ on_zombies(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	/* those that come meanwhile are for the next time */
-	for (unsigned i = 0; i < 2 * SHOWN_MAX &&
+	for (unsigned i = 0; i < NOTICES_MAX &&
 	    (rc = table_noticed(c->table, &c->noticed, &r)) != 0; i++)
 		if (rc > 0)
 			consider(c, r);
 		else
-			c->look_at_all = true;
+			c->look_again = true;
+	look_on(c);
 	if (c->zombie_seconds++ % SWEEP_SECONDS == 0)
 		sweep(c);
 }
@@ -261,7 +293,7 @@ ctlzombie_open(struct control *c)
 	if (c->table == NULL)
 		return 0;
 	detect_load(&c->detect, &c->conf->zombie);
-	c->look_at_all = true;	/* what came while nobody looked */
+	c->look_again = true;	/* what came while nobody looked */
 	c->ev_zombies = event_new(c->base, -1, EV_PERSIST, on_zombies, c);
 	return c->ev_zombies == NULL ? -1 : event_add(c->ev_zombies, &second);
 }
@@ -404,8 +436,8 @@ change(struct control *c, const char *verb, const struct line_key *k,
 	}
 	if (word == 0)
 		return "the line has no level that could be pinned";
-	(void)table_set_level(c->table, r, k, word | LEVEL_PINNED);
-	return NULL;
+	return set_level(c, r, k, word & LEVEL_MASK, LEVEL_PINNED, who) == 0 ?
+		NULL : "the table of lines has no room for it";
 }
 
 /* "show LINE", "clear|pin|add LINE [WHY...]". */

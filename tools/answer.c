@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 const char *
@@ -77,6 +78,38 @@ answer_print(const json_t *object)
 {
 	json_dumpf(object, stdout, JSON_INDENT(2));
 	putchar('\n');
+}
+
+const char *
+answer_when(int64_t t, char out[32])
+{
+	time_t clock = (time_t)t;
+	struct tm tm;
+
+	if (t == 0 || gmtime_r(&clock, &tm) == NULL ||
+	    strftime(out, 32, "%Y-%m-%d %H:%M UTC", &tm) == 0)
+		snprintf(out, 32, "never");
+	return out;
+}
+
+int
+answer_command(const char *command, const char *config, const char *request,
+	int seconds, bool json,
+	void (*show)(const json_t *answer, const char *asked),
+	const char *asked)
+{
+	int status;
+	json_t *answer = answer_of(command, config, request, -1, "", seconds,
+		&status);
+
+	if (answer == NULL)
+		return status;
+	if (json)
+		answer_print(answer);
+	else
+		show(answer, asked);
+	json_decref(answer);
+	return 0;
 }
 
 /* What is no regular file (a pipe, "-") is read into memory first. */

@@ -172,7 +172,7 @@ show_note(const json_t *answer)
 }
 
 static void
-show_change(const json_t *answer)
+show_change(const json_t *answer, const char *asked)
 {
 	static const struct {
 		const char *word, *text;
@@ -184,6 +184,7 @@ show_change(const json_t *answer)
 	const char *what = answer_text(answer, "result");
 	char until[32];
 
+	(void)asked;
 	for (size_t i = 0; i < sizeof(result) / sizeof(result[0]); i++)
 		if (strcmp(what, result[i].word) == 0)
 			printf("%s: %s", answer_text(answer, "prefix"),
@@ -210,7 +211,6 @@ change(const char *command, int argc, char **argv, const char *config,
 {
 	char request[512], said[16];
 	struct words w;
-	json_t *answer;
 	int status = take_words(command, argc, argv, &w);
 
 	if (status != 0)
@@ -222,15 +222,8 @@ change(const char *command, int argc, char **argv, const char *config,
 		snprintf(request, sizeof(request), "allow del %s %s\n",
 			w.prefix, w.why);
 	snprintf(said, sizeof(said), "allow %s", command);
-	answer = answer_of(said, config, request, -1, "", SECONDS, &status);
-	if (answer == NULL)
-		return status;
-	if (json)
-		answer_print(answer);
-	else
-		show_change(answer);
-	json_decref(answer);
-	return 0;
+	return answer_command(said, config, request, SECONDS, json, show_change,
+		NULL);
 }
 
 int

@@ -16,7 +16,7 @@
 #include <time.h>
 
 #include "conf/conf.h"
-#include "tools/ask.h"
+#include "tools/answer.h"
 #include "tools/cmd.h"
 #include "tools/probe.h"
 
@@ -75,18 +75,6 @@ take_words(int argc, char **argv, struct words *w)
 	return 0;
 }
 
-static const char *
-when(long long t, char out[32])
-{
-	time_t clock = (time_t)t;
-	struct tm tm;
-
-	if (t == 0 || gmtime_r(&clock, &tm) == NULL ||
-	    strftime(out, 32, "%Y-%m-%d %H:%M UTC", &tm) == 0)
-		snprintf(out, 32, "never");
-	return out;
-}
-
 /* ---- one class in words ---- */
 
 /* Is what the class is configured to do not yet done everywhere? */
@@ -138,8 +126,8 @@ print_lines(const json_t *class)
 			number(attempts, words[i][0]), words[i][1]);
 	if (number(class, "last") != 0)
 		printf("    from %s to %s; %lld retransmissions apart\n",
-			when(number(class, "first"), first),
-			when(number(class, "last"), last),
+			answer_when(number(class, "first"), first),
+			answer_when(number(class, "last"), last),
 			number(class, "retransmissions"));
 	if (number(class, "submission") != 0)
 		printf("    %lld connections to 587 and 465 besides\n",
@@ -272,7 +260,7 @@ print_all(const json_t *answer)
 	printf("counted since %s; %lld entries in the allow file. Not in these "
 		"numbers, because\nthe kernel lets them go first: allowlisted "
 		"lines and pass_destinations.\n",
-		when(number(answer, "since"), since),
+		answer_when(number(answer, "since"), since),
 		number(answer, "allowed"));
 	json_array_foreach((json_t *)classes, i, class) {
 		printf("\nclass %s\n", text(class, "class"));

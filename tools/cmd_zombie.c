@@ -10,7 +10,6 @@
  */
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "tools/answer.h"
 #include "tools/cmd.h"
@@ -33,40 +32,29 @@ static const struct {
 	  "names it introduced itself with were wrong or new each time" },
 };
 
-static const char *
-when(int64_t t, char out[32])
-{
-	time_t at = (time_t)t;
-	struct tm tm;
-
-	if (t == 0 || localtime_r(&at, &tm) == NULL ||
-	    strftime(out, 32, "%Y-%m-%d %H:%M", &tm) == 0)
-		snprintf(out, 32, "-");
-	return out;
-}
-
 /* ---- zombies ---- */
 
 static void
-print_lines(const json_t *answer)
+print_lines(const json_t *answer, const char *asked)
 {
 	const json_t *lines = json_object_get(answer, "lines"), *one;
 	size_t i;
 
+	(void)asked;
 	printf("%lld zombies, %lld probable, %lld suspect; zombie.action = "
 		"\"%s\"\n", (long long)answer_number(answer, "zombie"),
 		(long long)answer_number(answer, "probable"),
 		(long long)answer_number(answer, "suspect"),
 		answer_text(answer, "action"));
 	if (json_array_size(lines) > 0)
-		printf("%-28s %-10s %-9s %-17s %6s %6s\n", "line", "class",
+		printf("%-28s %-10s %-9s %-21s %6s %6s\n", "line", "class",
 			"level", "since", "dest/h", "att/h");
 	json_array_foreach(lines, i, one) {
 		char since[32];
 
-		printf("%-28s %-10s %-9s %-17s %6lld %6lld%s\n",
+		printf("%-28s %-10s %-9s %-21s %6lld %6lld%s\n",
 			answer_text(one, "line"), answer_text(one, "class"),
-			answer_text(one, "level"), when(answer_number(one,
+			answer_text(one, "level"), answer_when(answer_number(one,
 				"since"), since),
 			(long long)answer_number(one, "destinations"),
 			(long long)answer_number(one, "rate"), json_is_true(
@@ -78,24 +66,13 @@ print_lines(const json_t *answer)
 int
 cmd_zombies(int argc, char **argv, const char *config, bool json)
 {
-	json_t *answer;
-	int status;
-
 	if (argc > 1) {
 		fprintf(stderr, "sallyport zombies: '%s' is not understood; "
 			"expected no word\n", argv[1]);
 		return 2;
 	}
-	answer = answer_of("zombies", config, "zombies\n", -1, "", SECONDS,
-		&status);
-	if (answer == NULL)
-		return status;
-	if (json)
-		answer_print(answer);
-	else
-		print_lines(answer);
-	json_decref(answer);
-	return 0;
+	return answer_command("zombies", config, "zombies\n", SECONDS, json,
+		print_lines, NULL);
 }
 
 /* ---- one line ---- */
@@ -143,8 +120,8 @@ print_evidence(const json_t *answer, const json_t *line)
 		printf("of its last %lld outcomes, servers accepted %lld\n",
 			(long long)answer_number(line, "outcomes"),
 			(long long)answer_number(line, "accepted"));
-	printf("seen from %s to %s\n", when(answer_number(line, "first"), first),
-		when(answer_number(line, "last"), last));
+	printf("seen from %s to %s\n", answer_when(answer_number(line, "first"), first),
+		answer_when(answer_number(line, "last"), last));
 }
 
 static void
@@ -161,7 +138,7 @@ print_line(const json_t *answer, const char *asked)
 	printf("%s, class %s: %s", answer_text(line, "line"),
 		answer_text(line, "class"), level);
 	if (answer_number(line, "since") != 0)
-		printf(" since %s", when(answer_number(line, "since"), since));
+		printf(" since %s", answer_when(answer_number(line, "since"), since));
 	if (json_is_true(json_object_get(line, "pinned")))
 		printf(", pinned");
 	printf("\n");
@@ -185,8 +162,6 @@ run(const char *verb, int argc, char **argv, const char *config, bool json)
 {
 	char request[LINE_MAX_CHARS + WHY_MAX + 32], said[24];
 	const char *why = "";
-	json_t *answer;
-	int status;
 
 	if (argc == 4 && strcmp(argv[2], "--why") == 0 &&
 	    strcmp(verb, "show") != 0)
@@ -201,15 +176,8 @@ run(const char *verb, int argc, char **argv, const char *config, bool json)
 	snprintf(request, sizeof(request), "zombie %s %s %s\n", verb, argv[1],
 		why);
 	snprintf(said, sizeof(said), "zombie %s", verb);
-	answer = answer_of(said, config, request, -1, "", SECONDS, &status);
-	if (answer == NULL)
-		return status;
-	if (json)
-		answer_print(answer);
-	else
-		print_line(answer, argv[1]);
-	json_decref(answer);
-	return 0;
+	return answer_command(said, config, request, SECONDS, json, print_line,
+		argv[1]);
 }
 
 int

@@ -46,7 +46,7 @@ bool
 history_valid(const struct line_history *h)
 {
 	return h->version == HISTORY_VERSION && h->first >= 0 &&
-		h->last >= h->first;
+		h->last >= h->first && (h->level & LEVEL_MASK) <= LEVEL_ZOMBIE;
 }
 
 /* ---- take ---- */

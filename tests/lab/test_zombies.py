@@ -152,6 +152,32 @@ def test_reset_begins_with_the_next_first_packet(acting):
         [0][0].startswith("220 ")
 
 
+def test_reset_spares_the_providers_own_hosts(acting):
+    """Whether nfq resets (a class that blocks) or the relay (one that relays,
+    where the kernel hands us own hosts too)."""
+    gate = acting("reset")
+    for line in ("dynamic", "fixed"):
+        address = net.address(line, 4)
+        assert gate.cli("zombie", "add", address).ok
+        with pytest.raises(ConnectionError):
+            dialogue(line, net.address("mxa", 4))
+        own = dialogue(line, net.address("isp", 4))
+        assert "mail.isp.example" in own[0][0], own
+        assert gate.cli("zombie", "clear", address).ok
+
+
+def test_who_pins_is_written_down(gate):
+    since, infected = gate.here(), net.fresh_line(4)
+    assert gate.cli("zombie", "add", infected, "--why", "seen by hand").ok
+    assert 'why="seen by hand"' in said(gate, since, "zombie", infected)
+    since = gate.here()
+    assert gate.cli("zombie", "pin", infected, "--why", "until he calls").ok
+    told = said(gate, since, "zombie", infected)
+    assert "was=zombie pinned=1" in told, told
+    assert 'why="until he calls"' in told, told
+    assert gate.cli("zombie", "clear", infected).ok
+
+
 def test_block_reaches_what_runs_and_what_comes(acting):
     """A line that relays is refused with the text for zombies, its running
     session ends; the provider's own hosts stay reachable; cleared, all is as

@@ -160,6 +160,11 @@ another_table(void **state)
 	assert_int_equal(atomic_load(&r->helo), 0);
 	assert_int_equal(atomic_load(&r->outcomes), 0);
 	assert_int_equal(atomic_load(&r->hits), 0);
+	h.level = 3 | LEVEL_PINNED | 7u << LEVEL_HOUR_SHIFT;
+	assert_true(history_valid(&h));
+	h.level = 4;	/* there is none */
+	assert_false(history_valid(&h));
+	h.level = 0;
 	h.version++;
 	assert_false(history_valid(&h));
 	table_free(&t);
