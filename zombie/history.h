@@ -7,9 +7,10 @@
  * Where the customer of a line is known: in the ledger, which only control
  * writes. record->customer, a hash, says to readers of the table whose content
  * it was when control last moved it; 0: not known. Any relay can write it, so
- * nothing is decided by it but whether a level expires after a day. Which history goes where is decided by the ledger's
- * leases, and a level comes from the levels region alone: a relay that was taken
- * over can falsify counts, as ever, and through leases nothing more.
+ * nothing is decided by it but whether a level expires after a day. Which history
+ * goes where is decided by the ledger's leases, and a level comes from the levels
+ * region alone: a relay that was taken over can falsify counts, as ever, and
+ * through leases nothing more.
  */
 #ifndef SALLYPORT_HISTORY_H
 #define SALLYPORT_HISTORY_H
