@@ -229,6 +229,12 @@ class Daemon:
                 if status(pid).get("Uid", "").split()[:1]
                 == [str(user_id("sallyport-relay"))]]
 
+    def only(self, title):
+        """The one process of this title: a predecessor may yet be leaving."""
+        return proc.wait_until(
+            lambda: (lambda pids: pids[0] if len(pids) == 1 else None)(
+                self.named(title)), f"exactly one {title}", 10)
+
     def named(self, comm):
         return [pid for pid in self.children()
                 if status(pid).get("Name", "").strip() == comm]

@@ -82,7 +82,7 @@ def test_history_follows_the_customer(gate):
     lease(gate, "release", new, "bot")
     kept = plan_lines(gate)
     assert kept[0] == lines - 1 and kept[1] < attempts
-    control, = gate.named("sallyport:ctl")
+    control = gate.only("sallyport:ctl")
     since = gate.here()
     os.kill(control, signal.SIGKILL)
     gate.wait_text(since, r"alarm what=process-died")

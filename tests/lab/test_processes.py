@@ -38,7 +38,7 @@ def test_relay_sees_an_empty_root(gate):
 
 
 def test_control_has_no_capability_and_its_own_user(gate):
-    control, = gate.named("sallyport:ctl")
+    control = gate.only("sallyport:ctl")
     status = daemon.status(control)
     for name in ("CapEff", "CapPrm", "CapBnd"):
         assert int(status[name], 16) == 0, f"{name} {status[name]}"

@@ -131,7 +131,7 @@ def test_levels_outlive_control_and_a_reload(gate):
     assert gate.cli("reload").ok
     known = proc.wait_until(lambda: show(gate, infected), "an answer", 10)
     assert known["level"] == "zombie" and known["pinned"], known
-    victim, = gate.named("sallyport:ctl")
+    victim = gate.only("sallyport:ctl")
     os.kill(victim, signal.SIGKILL)
     proc.wait_until(lambda: gate.named("sallyport:ctl") not in ([], [victim])
                     and gate.cli("zombie", "show", infected).ok, "control")
