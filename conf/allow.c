@@ -199,11 +199,6 @@ parse_prefix(const char *text, struct prefix *p, char why[160])
 {
 	const char *reason;
 
-	if (strncmp(text, "line:", 5) == 0) {
-		snprintf(why, 160, "'%.40s' needs a lease feed, not available "
-			"in this version; write the line's prefix", text);
-		return -1;
-	}
 	if (prefix_parse(p, text, &reason) < 0) {
 		snprintf(why, 160, "'%.50s': %s; expected a prefix like "
 			"198.18.3.7 or 2001:db8:1:9900::/56", text, reason);
@@ -215,6 +210,42 @@ parse_prefix(const char *text, struct prefix *p, char why[160])
 		return -1;
 	}
 	return 0;
+}
+
+bool
+conf_customer_valid(const char *text)
+{
+	if (text[0] == '\0' || strlen(text) >= CONF_CUSTOMER_MAX)
+		return false;
+	for (; *text != '\0'; text++)
+		if (*text <= ' ' || *text > '~' || *text == '"' || *text == '#')
+			return false;
+	return true;
+}
+
+/* Whose entry it is: of a prefix, or of a customer's lines. */
+static int
+parse_subject(const char *text, struct allow_entry *entry, char why[160])
+{
+	if (strncmp(text, "line:", 5) != 0)
+		return parse_prefix(text, &entry->prefix, why);
+	if (!conf_customer_valid(text + 5)) {
+		snprintf(why, 160, "'%.80s': expected line: and a customer's "
+			"id of at most 63 printable characters", text);
+		return -1;
+	}
+	if ((entry->customer = strdup(text + 5)) != NULL)
+		return 0;
+	snprintf(why, 160, "out of memory");
+	return -1;
+}
+
+void
+allow_forget(struct allow_entry *entry)
+{
+	free(entry->reason);
+	free(entry->customer);
+	entry->reason = entry->customer = NULL;
 }
 
 /* The next word at *text, which moves on; NULL: no more. */
@@ -253,15 +284,18 @@ allow_parse(char *text, struct allow_entry *entry, char why[160])
 	if ((field = next_word(&text)) == NULL)
 		return 0;
 	entry->action = ACTION_PASS;
-	if (parse_prefix(field, &entry->prefix, why) < 0)
+	if (parse_subject(field, entry, why) < 0)
 		return -1;
 	while ((field = next_word(&text)) != NULL)
-		if (parse_field(field, entry, &seen, why) < 0)
+		if (parse_field(field, entry, &seen, why) < 0) {
+			allow_forget(entry);
 			return -1;
+		}
 	if (reason == NULL || reason[0] == '\0')
 		return 1;
 	if ((entry->reason = strdup(reason)) == NULL) {
 		snprintf(why, 160, "out of memory");
+		allow_forget(entry);
 		return -1;
 	}
 	return 1;
@@ -350,6 +384,71 @@ grow(void *base, size_t n, size_t size)
 }
 
 static void
+allow_add_line(struct list *list, struct allow_entry *entry)
+{
+	struct conf *c = list->l->conf;
+	struct allow_entry *bigger = grow(c->allow_line, c->nallow_line,
+		sizeof(*bigger));
+
+	if (bigger == NULL) {
+		allow_forget(entry);
+		list_error(list, "out of memory");
+		return;
+	}
+	c->allow_line = bigger;
+	c->allow_line[c->nallow_line++] = *entry;
+}
+
+static int
+by_customer(const void *a, const void *b)
+{
+	const struct allow_entry *x = a, *y = b;
+	int order = strcmp(x->customer, y->customer);
+
+	return order != 0 ? order : x->line < y->line ? -1 : 1;
+}
+
+/* In order, and each customer once. */
+static void
+order_lines(struct list *list)
+{
+	struct conf *c = list->l->conf;
+	const struct allow_entry *e = c->allow_line;
+	char why[160];
+
+	if (c->nallow_line > 0)
+		qsort(c->allow_line, c->nallow_line, sizeof(*e), by_customer);
+	for (size_t i = 1; i < c->nallow_line; i++)
+		if (strcmp(e[i].customer, e[i - 1].customer) == 0) {
+			snprintf(why, sizeof(why), "line:%s is already in line "
+				"%u; expected each customer once",
+				e[i].customer, e[i - 1].line);
+			list->line = e[i].line;
+			list_error(list, why);
+		}
+}
+
+const struct allow_entry *
+conf_allow_of(const struct conf *conf, const char *customer, int64_t now)
+{
+	size_t lo = 0, hi = conf->nallow_line;
+
+	while (lo < hi) {
+		const struct allow_entry *e = &conf->allow_line[lo +
+			(hi - lo) / 2];
+		int order = strcmp(customer, e->customer);
+
+		if (order == 0)
+			return e->until == 0 || e->until > now ? e : NULL;
+		if (order < 0)
+			hi = (size_t)(e - conf->allow_line);
+		else
+			lo = (size_t)(e - conf->allow_line) + 1;
+	}
+	return NULL;
+}
+
+static void
 allow_add(struct list *list, struct allow_entry *entry)
 {
 	struct conf *c = list->l->conf;
@@ -358,6 +457,10 @@ allow_add(struct list *list, struct allow_entry *entry)
 	int32_t old;
 	int rc = -1;
 
+	if (entry->customer != NULL) {
+		allow_add_line(list, entry);
+		return;
+	}
 	bigger = grow(c->allow, c->nallow, sizeof(*c->allow));
 	if (bigger != NULL) {
 		c->allow = bigger;
@@ -368,7 +471,7 @@ allow_add(struct list *list, struct allow_entry *entry)
 		c->allow[c->nallow++] = *entry;
 		return;
 	}
-	free(entry->reason);
+	allow_forget(entry);
 	if (rc < 0)
 		snprintf(why, sizeof(why), "out of memory");
 	else
@@ -397,6 +500,7 @@ allow_load(struct load *l, const config_setting_t *named)
 		else if (rc > 0)
 			allow_add(&list, &entry);
 	}
+	order_lines(&list);
 	list_end(&list);
 }
 

@@ -51,18 +51,25 @@ allowmap_free(struct allowmap **m)
 }
 
 bool
-allow_item_valid(const struct allow_item *i)
+allow_rest_valid(const struct allow_item *i)
 {
 	static const uint8_t zero[sizeof(i->pad)];
+
+	return i->until >= 0 && i->from_file == 0 &&
+		memcmp(i->pad, zero, sizeof(zero)) == 0 &&
+		(i->action == ACTION_PASS || i->action == ACTION_WATCH ||
+		i->action == ACTION_RELAY || i->action == ACTION_SUBMIT);
+}
+
+bool
+allow_item_valid(const struct allow_item *i)
+{
 	const struct prefix *p = &i->prefix;
 	struct addr a = { .family = p->family };
 	struct prefix clean;
 
 	if ((p->family != AF_INET && p->family != AF_INET6) || p->len == 0 ||
-	    p->len > (p->family == AF_INET ? 32 : 128) || i->until < 0 ||
-	    i->from_file != 0 || memcmp(i->pad, zero, sizeof(zero)) != 0 ||
-	    (i->action != ACTION_PASS && i->action != ACTION_WATCH &&
-	    i->action != ACTION_RELAY && i->action != ACTION_SUBMIT))
+	    p->len > (p->family == AF_INET ? 32 : 128) || !allow_rest_valid(i))
 		return false;
 	memcpy(a.ip, p->ip, sizeof(a.ip));
 	prefix_of_addr(&clean, &a, p->len);

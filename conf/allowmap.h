@@ -36,6 +36,9 @@ void allowmap_free(struct allowmap **m);
  * another process sent. */
 bool allow_item_valid(const struct allow_item *i);
 
+/* The same of an item whose prefix says nothing. */
+bool allow_rest_valid(const struct allow_item *i);
+
 /* Add, or replace what the same prefix had. 0, or -1: no memory or more than
  * ALLOWMAP_MAX. */
 int allowmap_put(struct allowmap *m, const struct allow_item *i);

@@ -585,6 +585,20 @@ crl_check(struct load *l, config_setting_t *s)
 
 /* ---- allowlist ---- */
 
+/* The first that needs a server that there is not. */
+static void
+need_submission(struct load *l, const struct allow_entry *e, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (e[i].action == ACTION_SUBMIT) {
+			complain(l, l->conf->allow_file, e[i].line,
+				"port25=submit without a server to submit to; "
+				"expected an element of servers with "
+				"submission");
+			return;
+		}
+}
+
 static void
 allow_check(struct load *l, const config_setting_t *file)
 {
@@ -593,14 +607,10 @@ allow_check(struct load *l, const config_setting_t *file)
 	if (c->allow_file == NULL)
 		return;
 	allow_load(l, file);
-	for (size_t i = 0; i < c->nallow && !conf_has_submission(c); i++)
-		if (c->allow[i].action == ACTION_SUBMIT) {
-			complain(l, c->allow_file, c->allow[i].line,
-				"port25=submit without a server to submit to; "
-				"expected an element of servers with "
-				"submission");
-			return;
-		}
+	if (conf_has_submission(c))
+		return;
+	need_submission(l, c->allow, c->nallow);
+	need_submission(l, c->allow_line, c->nallow_line);
 }
 
 /* ---- the whole ---- */
@@ -794,9 +804,12 @@ conf_free(struct conf **conf)
 			lpm_free(&c->classes[i].destination_lpm);
 	}
 	for (size_t i = 0; i < c->nallow; i++)
-		free(c->allow[i].reason);
+		allow_forget(&c->allow[i]);
+	for (size_t i = 0; i < c->nallow_line; i++)
+		allow_forget(&c->allow_line[i]);
 	option_free_group("", c);
 	free(c->allow);
+	free(c->allow_line);
 	free(c->path);
 	lpm_free(&c->class_lpm);
 	lpm_free(&c->allow_lpm);

@@ -147,8 +147,13 @@ struct server_conf {
 	size_t naddresses;
 };
 
+/* A customer's id, a text of the provider's own: printable ASCII without blank,
+ * '"' and '#'; with NUL. */
+#define CONF_CUSTOMER_MAX 64
+
 struct allow_entry {
-	struct prefix prefix;
+	struct prefix prefix;	/* family 0: of the customer's lines */
+	char *customer;		/* "line:ID", or NULL */
 	enum action action;	/* PASS, WATCH, RELAY or SUBMIT */
 	int64_t until;		/* Unix time, 0: for ever */
 	char *reason;		/* text after '#', or NULL */
@@ -218,6 +223,8 @@ struct conf {
 	char *allow_file;	/* NULL: no allowlist */
 	struct allow_entry *allow;
 	size_t nallow;
+	struct allow_entry *allow_line;	/* of customers, in order of id */
+	size_t nallow_line;
 
 	char *trust;		/* PEM file; "system" is resolved to the bundle */
 	char *crl;		/* PEM file of revocation lists, or NULL */
@@ -288,6 +295,11 @@ int conf_zombie(struct zombie_conf *z_r, const char *const *set, size_t n,
  */
 enum action conf_policy(const struct conf *conf, const struct addr *line,
 	int64_t now, int *class_r, const struct allow_entry **allow_r);
+
+/* The file's entry of a customer, if it is not over; NULL: none. */
+const struct allow_entry *conf_allow_of(const struct conf *conf,
+	const char *customer, int64_t now);
+bool conf_customer_valid(const char *text);
 
 /* The same towards one destination: a class with enforce = "listed" gets its
  * action there or ACTION_WATCH. The allowlist holds for every destination. */

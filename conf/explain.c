@@ -232,6 +232,9 @@ explain_allow(const struct conf *c, FILE *out)
 		expired += c->allow[i].until != 0 && c->allow[i].until <= now;
 	fprintf(out, "Allowlist %s: %zu %s, %zu expired.\n", c->allow_file,
 		c->nallow, c->nallow == 1 ? "entry" : "entries", expired);
+	if (c->nallow_line > 0)
+		fprintf(out, "    and %zu of customers (line:ID), for the lines "
+			"that they have at the time.\n", c->nallow_line);
 }
 
 static void
@@ -391,6 +394,8 @@ warn_relay(const struct conf *c, FILE *out)
 		relays |= c->classes[i].effective == ACTION_RELAY;
 	for (size_t i = 0; i < c->nallow; i++)
 		relays |= c->allow[i].action == ACTION_RELAY;
+	for (size_t i = 0; i < c->nallow_line; i++)
+		relays |= c->allow_line[i].action == ACTION_RELAY;
 	if (relays && c->source == SOURCE_GATEWAY)
 		fputs("Warning: relay from the gateway's address needs an "
 			"address that no server trusts: to a server\n    that "

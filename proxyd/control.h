@@ -72,6 +72,8 @@ struct client {
 	const char *patience;	/* said when what it waits for does not come */
 	bool waits_for_reload;
 	uint32_t cookie;	/* of the MSG_ALLOWED that answer_then waits for */
+	size_t due;		/* so many of them */
+	uint32_t worst;		/* of their states */
 	json_t *answer_then;
 };
 
@@ -156,6 +158,10 @@ int ctlallow_open(struct control *c);
 void ctlallow_close(struct control *c);
 /* What followed "allow " in a request; answers in time. */
 void ctlallow_request(struct client *cl, char *rest);
+/* What a change has made of prefixes, to parent and relays. 0: the parent will
+ * say MSG_ALLOWED with cookie for each; -1: all of it follows within seconds. */
+int ctlallow_spread(struct control *c, const struct ledger_effects *e,
+	uint32_t cookie);
 /* MSG_ALLOWED. */
 void ctlallow_answer(struct control *c, const struct msg *m);
 /* MSG_ALLOW_AGAIN. */

@@ -49,17 +49,21 @@ when(int64_t t, char out[32])
 }
 
 static void
-note(const char *op, const struct allow_item *i, const char *who,
+note(const char *op, const struct ledger_entry *e, const char *who,
 	const char *why)
 {
-	char line[1024], prefix[ADDR_STRLEN], until[32];
+	char line[1024], name[LEDGER_NAME_MAX], until[32];
 	struct kv k;
 
 	kv_open(&k, line, sizeof(line), "allow");
 	kv_word(&k, "op", op);
-	kv_word(&k, "prefix", prefix_format(&i->prefix, prefix));
-	kv_word(&k, "action", action_name[i->action]);
-	kv_word(&k, "until", when(i->until, until));
+	ledger_name(e, name);
+	if (e->customer == NULL)
+		kv_word(&k, "prefix", name);
+	else
+		kv_text(&k, "prefix", name, strlen(name));
+	kv_word(&k, "action", action_name[e->item.action]);
+	kv_word(&k, "until", when(e->item.until, until));
 	kv_text(&k, "who", who, strlen(who));
 	kv_text(&k, "why", why, strlen(why));
 	log_line(LOG_INFO, line);
@@ -167,42 +171,80 @@ take_all(struct control *c, struct scribe_job *j, uint32_t cookie)
 }
 
 /* A change that is written: everywhere else. The map of an earlier load. */
-static int
-spread(struct control *c, const struct allow_item *i, bool add, uint32_t cookie)
+int
+ctlallow_spread(struct control *c, const struct ledger_effects *e,
+	uint32_t cookie)
 {
-	if (c->allow == NULL) {
+	int rc = 0;
+
+	if (c->allow == NULL || e->many) {
 		reload_all(c);
 		return -1;
 	}
-	if (!add)
-		(void)allowmap_del(c->allow, &i->prefix);
-	else if (allowmap_put(c->allow, i) != 0)
-		reload_all(c);
-	control_allow_one(c, i, add);
-	return tell_parent(c, i, add, cookie);
+	for (size_t n = 0; n < e->n; n++) {
+		const struct allow_item *i = &e->effect[n].item;
+		bool add = e->effect[n].counts;
+
+		if (!add)
+			(void)allowmap_del(c->allow, &i->prefix);
+		else if (allowmap_put(c->allow, i) != 0)
+			reload_all(c);
+		control_allow_one(c, i, add);
+		if (tell_parent(c, i, add, cookie) != 0)
+			rc = -1;
+	}
+	return rc;
 }
 
 /* ---- answers of the scribe ---- */
 
-static json_t *
-describe(const struct control *c, const struct allow_item *i)
+static void
+describe_class(const struct control *c, const struct prefix *p, json_t *answer)
 {
-	char prefix[ADDR_STRLEN];
-	struct addr a = { .family = i->prefix.family };
+	struct addr a = { .family = p->family };
 	int32_t class;
 
-	memcpy(a.ip, i->prefix.ip, sizeof(a.ip));
+	memcpy(a.ip, p->ip, sizeof(a.ip));
 	class = lpm_find(c->conf->class_lpm, &a, NULL);
-	return json_pack("{s:b,s:s,s:s,s:I,s:s?}", "ok", 1,
-		"prefix", prefix_format(&i->prefix, prefix),
-		"action", action_name[i->action],
-		"until", (json_int_t)i->until,
-		"class", class < 0 ? NULL : c->conf->classes[class].name);
+	json_object_set_new(answer, "class", class < 0 ? json_null() :
+		json_string(c->conf->classes[class].name));
+}
+
+/* The lines of a customer that the change is about. */
+static void
+describe_lines(const struct ledger_effects *e, json_t *answer)
+{
+	json_t *lines = json_array();
+	char text[ADDR_STRLEN];
+
+	for (size_t n = 0; n < e->n; n++)
+		json_array_append_new(lines, json_string(prefix_format(
+			&e->effect[n].item.prefix, text)));
+	json_object_set_new(answer, "lines", lines);
+	json_object_set_new(answer, "shared", json_integer(e->shared));
+}
+
+static json_t *
+describe(const struct control *c, const struct scribe_job *j)
+{
+	const struct allow_item *i = &j->entry.item;
+	char name[LEDGER_NAME_MAX];
+	json_t *answer = json_pack("{s:b,s:s,s:s,s:I}", "ok", 1,
+		"prefix", ledger_name(&j->entry, name),
+		"action", action_name[i->action], "until",
+		(json_int_t)i->until);
+
+	if (j->entry.customer != NULL)
+		describe_lines(&j->effects, answer);
+	else
+		describe_class(c, &i->prefix, answer);
+	return answer;
 }
 
 /* The client is answered when the parent has said so too. */
 static void
-wait_for_parent(struct client *cl, json_t *answer, uint32_t cookie, bool told)
+wait_for_parent(struct client *cl, json_t *answer, uint32_t cookie, bool told,
+	size_t due)
 {
 	if (cl == NULL) {
 		json_decref(answer);
@@ -215,7 +257,14 @@ wait_for_parent(struct client *cl, json_t *answer, uint32_t cookie, bool told)
 		ctlsock_answer(cl, answer);
 		return;
 	}
+	if (due == 0) {
+		json_object_set_new(answer, "in_force", json_true());
+		ctlsock_answer(cl, answer);
+		return;
+	}
 	cl->cookie = cookie;
+	cl->due = due;
+	cl->worst = 0;
 	cl->answer_then = answer;
 }
 
@@ -223,45 +272,55 @@ static void
 put_done(struct control *c, struct scribe_job *j, struct client *cl)
 {
 	static const char *const word[] = { "same", "added", "changed" };
-	json_t *answer = describe(c, &j->entry.item);
+	json_t *answer = describe(c, j);
 	uint32_t cookie = ++c->cookie;
 	int rc;
 
 	json_object_set_new(answer, "result", json_string(word[j->rc]));
 	if (j->rc > 0)
-		note(j->rc == 1 ? "add" : "change", &j->entry.item, j->who,
-			j->why);
-	rc = spread(c, &j->entry.item, true, cookie);
-	wait_for_parent(cl, answer, cookie, rc == 0);
+		note(j->rc == 1 ? "add" : "change", &j->entry, j->who, j->why);
+	rc = ctlallow_spread(c, &j->effects, cookie);
+	wait_for_parent(cl, answer, cookie, rc == 0, j->effects.n);
+}
+
+/* What the allow file says of it; NULL: nothing. */
+static const struct allow_entry *
+in_file(const struct control *c, const struct ledger_entry *e)
+{
+	int32_t n;
+
+	if (e->customer != NULL)
+		return conf_allow_of(c->conf, e->customer, time(NULL));
+	n = lpm_get(c->conf->allow_lpm, &e->item.prefix);
+	return n < 0 ? NULL : &c->conf->allow[n];
 }
 
 static void
 del_done(struct control *c, struct scribe_job *j, struct client *cl)
 {
-	const struct allow_item *i = &j->entry.item;
-	int32_t line = lpm_get(c->conf->allow_lpm, &i->prefix);
+	const struct allow_entry *file = in_file(c, &j->entry);
 	uint32_t cookie = ++c->cookie;
 	char text[512];
 	json_t *answer;
 	int rc;
 
-	if (j->rc == 0 && line >= 0 && cl != NULL) {
+	if (j->rc == 0 && file != NULL && cl != NULL) {
 		snprintf(text, sizeof(text), "not in the ledger; it is line %u "
-			"of %s: delete it there and reload",
-			c->conf->allow[line].line, c->conf->allow_file);
+			"of %s: delete it there and reload", file->line,
+			c->conf->allow_file);
 		ctlsock_error(cl, text);
 		return;
 	}
-	answer = describe(c, i);
+	answer = describe(c, j);
 	json_object_set_new(answer, "result", json_string(j->rc == 1 ?
 		"deleted" : "absent"));
-	if (line >= 0)
+	if (file != NULL)
 		json_object_set_new(answer, "file_line",
-			json_integer(c->conf->allow[line].line));
+			json_integer(file->line));
 	if (j->rc == 1)
-		note("del", i, j->who, j->why);
-	rc = spread(c, i, false, cookie);
-	wait_for_parent(cl, answer, cookie, rc == 0);
+		note("del", &j->entry, j->who, j->why);
+	rc = ctlallow_spread(c, &j->effects, cookie);
+	wait_for_parent(cl, answer, cookie, rc == 0, j->effects.n);
 }
 
 static void
@@ -284,7 +343,7 @@ import_done(struct control *c, struct scribe_job *j, struct client *cl)
 	kv_text(&k, "who", j->who, strlen(j->who));
 	log_line(LOG_INFO, line);
 	take_all(c, j, cookie);
-	wait_for_parent(cl, answer, cookie, true);
+	wait_for_parent(cl, answer, cookie, true, 1);
 }
 
 void
@@ -297,17 +356,39 @@ ctlallow_refused(struct client *cl, const struct scribe_job *j)
 			j->import.text == NULL ? "" : j->import.text));
 }
 
+/* Lines that customers' entries of the allow file stood for. */
+static void
+drop_over(struct control *c)
+{
+	int64_t now = time(NULL);
+	size_t n = 0, all;
+
+	if (c->allow == NULL || c->conf->nallow_line == 0)
+		return;
+	(void)allowmap_all(c->allow, &n);
+	while (n > 0) {
+		const struct allow_item i = allowmap_all(c->allow, &all)[--n];
+
+		if (i.until == 0 || i.until > now)
+			continue;
+		/* the last, which was looked at, takes its place */
+		(void)allowmap_del(c->allow, &i.prefix);
+		control_allow_one(c, &i, false);
+	}
+}
+
 static void
 expired(struct control *c, struct scribe_job *j)
 {
-	c->expiring = false;
 	for (int n = 0; n < j->rc; n++) {
-		note("expire", &j->gone[n], "sallyportd", "");
-		/* the parent takes it out by its own clock */
-		if (c->allow != NULL)
-			(void)allowmap_del(c->allow, &j->gone[n].prefix);
-		control_allow_one(c, &j->gone[n], false);
+		struct ledger_entry e = { .item = j->gone[n].item };
+
+		if (e.item.prefix.family == 0)
+			e.customer = j->gone[n].customer;
+		note("expire", &e, "sallyportd", "");
 	}
+	(void)ctlallow_spread(c, &j->effects, 0);
+	drop_over(c);
 }
 
 static void
@@ -426,11 +507,16 @@ ctlallow_answer(struct control *c, const struct msg *m)
 
 		if (answer == NULL || cl->cookie != m->n)
 			continue;
+		if (m->m > cl->worst)
+			cl->worst = m->m;
+		if (--cl->due > 0)
+			return;
 		cl->answer_then = NULL;
-		json_object_set_new(answer, "in_force", json_boolean(m->m == 0));
-		if (m->m != 0)
+		json_object_set_new(answer, "in_force",
+			json_boolean(cl->worst == 0));
+		if (cl->worst != 0)
 			json_object_set_new(answer, "note",
-				json_string(not_in_force(m->m)));
+				json_string(not_in_force(cl->worst)));
 		ctlsock_answer(cl, answer);
 		return;
 	}
@@ -570,7 +656,7 @@ ctlallow_open(struct control *c)
 	const struct timeval second = { 1, 0 };
 
 	c->all_memfd = -1;
-	c->scribe = scribe_start(c->base, c->conf->ledger_file, job_done, c);
+	c->scribe = scribe_start(c->base, c->conf, job_done, c);
 	c->ev_allow = event_new(c->base, -1, EV_PERSIST, on_second, c);
 	if (c->ev_allow == NULL || event_add(c->ev_allow, &second) != 0)
 		return -1;

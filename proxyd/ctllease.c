@@ -171,6 +171,8 @@ batch_done(struct control *c, struct scribe_job *j, struct client *cl)
 {
 	if (j->leases->changed > 0) {
 		note(j);
+		/* what his entry lets out first: mail of his waits for it */
+		(void)ctlallow_spread(c, &j->effects, 0);
 		move(c, j->leases);
 	}
 	if (cl != NULL)
@@ -258,7 +260,6 @@ ctllease_request(struct client *cl, char *rest)
 		wrong = "the ledger is not there";
 	else if (is_release || strcmp(verb, "bind") == 0) {
 		j->client = cl->serial;
-		j->conf = cl->control->conf;
 		j->leases->is_release = is_release;
 		ctlwords_who(cl->uid, j->who);
 		wrong = take_words(cl, j, rest, why);

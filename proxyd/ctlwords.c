@@ -58,6 +58,9 @@ is_line(const struct conf *conf, const struct prefix *p)
 	struct addr a = { .family = p->family };
 	int32_t class;
 
+	/* a customer's entry follows him */
+	if (p->family == 0)
+		return false;
 	if (p->family == AF_INET)
 		return p->len == 32;
 	memcpy(a.ip, p->ip, sizeof(a.ip));
@@ -97,10 +100,26 @@ set_action(const struct conf *conf, struct allow_item *i, const char *text)
 	while (n < ACTION_COUNT && strcmp(action_name[n], text) != 0)
 		n++;
 	i->action = (uint8_t)n;
-	if (n == ACTION_COUNT || !allow_item_valid(i))
+	if (n == ACTION_COUNT || !allow_rest_valid(i))
 		return "port25: pass, watch, relay or submit is expected";
 	if (n == ACTION_SUBMIT && !conf_has_submission(conf))
 		return "port25=submit without a server to submit to";
+	return NULL;
+}
+
+/* Whose entry it is. NULL, or what is wrong. */
+static const char *
+set_subject(struct scribe_job *j, const char *text)
+{
+	const char *why;
+
+	if (ledger_named(&j->entry, text, &why) != 0)
+		return why;
+	if (j->entry.customer != NULL) {
+		snprintf(j->customer, sizeof(j->customer), "%s",
+			j->entry.customer);
+		j->entry.customer = j->customer;
+	}
 	return NULL;
 }
 
@@ -110,11 +129,11 @@ set_entry(struct client *cl, struct scribe_job *j, char *rest)
 {
 	const struct conf *conf = cl->control->conf;
 	struct allow_item *i = &j->entry.item;
-	const char *why;
+	const char *why = set_subject(j, ctlwords_next(&rest));
 
-	if (prefix_parse(&i->prefix, ctlwords_next(&rest), &why) != 0)
+	if (why != NULL)
 		return why;
-	if (i->prefix.len == 0)
+	if (i->prefix.family != 0 && i->prefix.len == 0)
 		return "a prefix that covers every address";
 	i->action = ACTION_PASS;
 	if (j->op == SCRIBE_PUT) {
@@ -151,12 +170,9 @@ ctlwords_file(struct client *cl, struct scribe_job *j)
 static const char *
 set_audit(struct scribe_job *j, char *rest)
 {
-	const char *text = ctlwords_next(&rest), *why = NULL;
+	const char *text = ctlwords_next(&rest);
 
-	if (text[0] != '\0' &&
-	    prefix_parse(&j->entry.item.prefix, text, &why) != 0)
-		return why;
-	return NULL;
+	return text[0] == '\0' ? NULL : set_subject(j, text);
 }
 
 const char *

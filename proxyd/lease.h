@@ -13,12 +13,12 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "conf/conf.h"
 #include "zombie/history.h"
 
-struct conf;
 struct ledger;
 
-#define LEASE_CUSTOMER_MAX 64	/* with NUL */
+#define LEASE_CUSTOMER_MAX CONF_CUSTOMER_MAX	/* with NUL */
 /* Lines of one file; a BRAS that restarts brings 50,000 a minute. */
 #define LEASE_FILE_MAX 100000
 #define LEASE_ERRORS_SHOWN 20

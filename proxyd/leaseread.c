@@ -79,17 +79,6 @@ lease_line(const struct conf *c, const char *text, struct line_key *k_r,
 	return NULL;
 }
 
-static bool
-is_customer(const char *text)
-{
-	if (strlen(text) >= LEASE_CUSTOMER_MAX)
-		return false;
-	for (; *text != '\0'; text++)
-		if (*text <= ' ' || *text > '~' || *text == '"')
-			return false;
-	return true;
-}
-
 /* The next word of text into out; false: it is longer than that. */
 static bool
 next_word(const char **text, char *out, size_t cap)
@@ -126,8 +115,8 @@ lease_parse(const struct conf *c, bool is_release, const char *text,
 		"%d printable ASCII characters, no blank, \" or #", line,
 		LEASE_CUSTOMER_MAX - 1);
 	if (!next_word(&text, l_r->customer, sizeof(l_r->customer)) ||
-	    !is_customer(l_r->customer) ||
-	    (l_r->customer[0] == '\0' && !is_release))
+	    (l_r->customer[0] == '\0' ? !is_release :
+	    !conf_customer_valid(l_r->customer)))
 		return -1;
 	snprintf(why, 160, "'%.40s': nothing more is expected behind line and "
 		"customer", line);

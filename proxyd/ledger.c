@@ -30,22 +30,45 @@ ledger_is_changed(struct ledger *l)
 
 /* ---- one entry ---- */
 
+const char *
+ledger_name(const struct ledger_entry *e, char out[LEDGER_NAME_MAX])
+{
+	char text[ADDR_STRLEN];
+
+	if (e->item.prefix.family == 0)
+		snprintf(out, LEDGER_NAME_MAX, "line:%s", e->customer);
+	else
+		snprintf(out, LEDGER_NAME_MAX, "%s", prefix_format(
+			&e->item.prefix, text));
+	return out;
+}
+
+int
+ledger_named(struct ledger_entry *e, const char *text, const char **why_r)
+{
+	if (strncmp(text, "line:", 5) != 0)
+		return prefix_parse(&e->item.prefix, text, why_r);
+	e->customer = text + 5;
+	*why_r = "expected line: and a customer's id of at most 63 printable "
+		"characters";
+	return conf_customer_valid(e->customer) ? 0 : -1;
+}
+
 static int
-get(struct ledger *l, const struct prefix *p, struct ledger_entry *e,
+get(struct ledger *l, const struct ledger_entry *of, struct ledger_entry *e,
 	char why[LEDGER_WHY_MAX])
 {
 	sqlite3_stmt *st = ledgerdb_statement(l, GET);
-	uint8_t key[KEY_SIZE];
 	int rc;
 
 	if (st == NULL)
 		return -1;
-	ledgerdb_key(p, key);
-	sqlite3_bind_blob(st, 1, key, KEY_SIZE, SQLITE_TRANSIENT);
+	ledgerdb_bind_key(st, 1, of);
 	rc = sqlite3_step(st);
 	if (rc == SQLITE_ROW) {
 		memset(e, 0, sizeof(*e));
-		e->item.prefix = *p;
+		e->item.prefix = of->item.prefix;
+		e->customer = of->customer;
 		e->item.action = (uint8_t)sqlite3_column_int(st, 0);
 		e->item.until = sqlite3_column_int64(st, 1);
 		e->pinned = sqlite3_column_int(st, 2) != 0;
@@ -59,9 +82,10 @@ get(struct ledger *l, const struct prefix *p, struct ledger_entry *e,
 }
 
 int
-ledger_get(struct ledger *l, const struct prefix *p, struct ledger_entry *e)
+ledger_get(struct ledger *l, const struct ledger_entry *of,
+	struct ledger_entry *e_r)
 {
-	return get(l, p, e, NULL);
+	return get(l, of, e_r, NULL);
 }
 
 /* One row by NEW or PUT. */
@@ -69,12 +93,10 @@ static int
 write_row(struct ledger *l, enum statement how, const struct ledger_entry *e)
 {
 	sqlite3_stmt *st = ledgerdb_statement(l, how);
-	uint8_t key[KEY_SIZE];
 
 	if (st == NULL)
 		return -1;
-	ledgerdb_key(&e->item.prefix, key);
-	sqlite3_bind_blob(st, 1, key, KEY_SIZE, SQLITE_TRANSIENT);
+	ledgerdb_bind_key(st, 1, e);
 	sqlite3_bind_int(st, 2, e->item.action);
 	sqlite3_bind_int64(st, 3, e->item.until);
 	sqlite3_bind_int(st, 4, e->pinned);
@@ -97,7 +119,7 @@ ledger_put_row(struct ledger *l, const struct ledger_entry *e)
 		return -1;
 	if (sqlite3_changes(l->db) == 1)
 		return 1;
-	was = get(l, &e->item.prefix, &old, why);
+	was = get(l, e, &old, why);
 	if (was < 0)
 		return -1;
 	if (was == 1 && old.item.action == e->item.action &&
@@ -117,21 +139,19 @@ ledger_put(struct ledger *l, const struct ledger_entry *e)
 		return -1;
 	rc = ledger_put_row(l, e);
 	if (rc > 0 && ledgerdb_audit(l, e->since, rc == 1 ? "add" : "change",
-		    &e->item, e->who, e->why, 1) != 0)
+		    e, e->who, e->why, 1) != 0)
 		rc = -1;
 	return ledgerdb_end(l, rc < 0 ? -1 : 0) != 0 ? -1 : rc;
 }
 
 static int
-erase(struct ledger *l, const struct prefix *p)
+erase(struct ledger *l, const struct ledger_entry *e)
 {
 	sqlite3_stmt *st = ledgerdb_statement(l, DEL);
-	uint8_t key[KEY_SIZE];
 
 	if (st == NULL)
 		return -1;
-	ledgerdb_key(p, key);
-	sqlite3_bind_blob(st, 1, key, KEY_SIZE, SQLITE_TRANSIENT);
+	ledgerdb_bind_key(st, 1, e);
 	return ledgerdb_finish(l, st, "delete the entry");
 }
 
@@ -143,19 +163,23 @@ ledger_del(struct ledger *l, const struct ledger_entry *e)
 
 	if (ledgerdb_plain(l, BEGIN, "begin") != 0)
 		return -1;
-	rc = get(l, &e->item.prefix, &old, NULL);
-	if (rc == 1 && (erase(l, &e->item.prefix) != 0 ||
-		    ledgerdb_audit(l, e->since, "del", &old.item, e->who,
-			    e->why, 1) != 0))
+	rc = get(l, e, &old, NULL);
+	if (rc == 1 && (erase(l, e) != 0 || ledgerdb_audit(l, e->since, "del",
+			    &old, e->who, e->why, 1) != 0))
 		rc = -1;
 	return ledgerdb_end(l, rc < 0 ? -1 : 0) != 0 ? -1 : rc;
 }
 
 /* ---- many ---- */
 
-/* A select may not run while its table is changed: ten thousand at a time. */
+struct gone {
+	struct ledger_entry e;
+	char customer[CONF_CUSTOMER_MAX];
+};
+
+/* A select may not run while its table is changed: so many at a time. */
 static int
-read_over(struct ledger *l, int64_t now, struct allow_item *item, size_t max)
+read_over(struct ledger *l, int64_t now, struct gone *g, size_t max)
 {
 	sqlite3_stmt *st = ledgerdb_statement(l, OVER);
 	size_t n = 0;
@@ -165,7 +189,7 @@ read_over(struct ledger *l, int64_t now, struct allow_item *item, size_t max)
 		return -1;
 	sqlite3_bind_int64(st, 1, now);
 	while ((rc = sqlite3_step(st)) == SQLITE_ROW && n < max)
-		if (ledgerdb_item(st, 0, &item[n]))
+		if (ledgerdb_entry(st, 0, &g[n].e, g[n].customer))
 			n++;
 	if (rc != SQLITE_DONE && rc != SQLITE_ROW)
 		ledgerdb_failed(l, "read");
@@ -175,26 +199,25 @@ read_over(struct ledger *l, int64_t now, struct allow_item *item, size_t max)
 
 int
 ledger_expire(struct ledger *l, int64_t now,
-	void (*each)(void *arg, const struct allow_item *i), void *arg)
+	void (*each)(void *arg, const struct ledger_entry *e), void *arg)
 {
-	const size_t max = 10000;
-	struct allow_item *item = calloc(max, sizeof(*item));
+	struct gone *g = calloc(LEDGER_GONE_MAX, sizeof(*g));
 	int n, rc = 0;
 
-	if (item == NULL || ledgerdb_plain(l, BEGIN, "begin") != 0) {
-		free(item);
+	if (g == NULL || ledgerdb_plain(l, BEGIN, "begin") != 0) {
+		free(g);
 		return -1;
 	}
-	n = read_over(l, now, item, max);
+	n = read_over(l, now, g, LEDGER_GONE_MAX);
 	for (int i = 0; i < n && rc == 0; i++)
-		if (erase(l, &item[i].prefix) != 0 || ledgerdb_audit(l, now,
-			    "expire", &item[i], "sallyportd", "", 1) != 0)
+		if (erase(l, &g[i].e) != 0 || ledgerdb_audit(l, now, "expire",
+			    &g[i].e, "sallyportd", "", 1) != 0)
 			rc = -1;
 	if (ledgerdb_end(l, n < 0 ? -1 : rc) != 0)
 		n = -1;
 	for (int i = 0; i < n; i++)
-		each(arg, &item[i]);
-	free(item);
+		each(arg, &g[i].e);
+	free(g);
 	return n;
 }
 
@@ -203,13 +226,14 @@ ledger_each(struct ledger *l,
 	void (*each)(void *arg, const struct ledger_entry *e), void *arg)
 {
 	sqlite3_stmt *st = ledgerdb_statement(l, ALL);
+	char customer[CONF_CUSTOMER_MAX];
 	struct ledger_entry e;
 	int rc;
 
 	if (st == NULL)
 		return -1;
 	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-		if (!ledgerdb_item(st, 0, &e.item))
+		if (!ledgerdb_entry(st, 0, &e, customer))
 			continue;
 		e.pinned = sqlite3_column_int(st, 3) != 0;
 		e.since = sqlite3_column_int64(st, 4);
@@ -224,26 +248,24 @@ ledger_each(struct ledger *l,
 }
 
 int
-ledger_each_audit(struct ledger *l, const struct prefix *p,
+ledger_each_audit(struct ledger *l, const struct ledger_entry *of,
 	void (*each)(void *arg, const struct ledger_audit *a), void *arg)
 {
 	sqlite3_stmt *st = ledgerdb_statement(l, HISTORY);
+	char customer[CONF_CUSTOMER_MAX];
 	struct ledger_audit a;
-	uint8_t key[KEY_SIZE];
 	int rc;
 
 	if (st == NULL)
 		return -1;
-	if (p != NULL) {
-		ledgerdb_key(p, key);
-		sqlite3_bind_blob(st, 1, key, KEY_SIZE, SQLITE_TRANSIENT);
-	}
+	if (of != NULL)
+		ledgerdb_bind_key(st, 1, of);
 	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
 		a.at = sqlite3_column_int64(st, 0);
 		a.op = ledgerdb_text(st, 1);
-		a.has_item = ledgerdb_item(st, 2, &a.item);
-		a.who = ledgerdb_text(st, 5);
-		a.why = ledgerdb_text(st, 6);
+		a.has_entry = ledgerdb_entry(st, 2, &a.entry, customer);
+		a.entry.who = ledgerdb_text(st, 5);
+		a.entry.why = ledgerdb_text(st, 6);
 		a.count = sqlite3_column_int64(st, 7);
 		each(arg, &a);
 	}
@@ -264,16 +286,20 @@ load_one(void *arg, const struct ledger_entry *e)
 {
 	struct loading *to = arg;
 
+	/* a customer's: its lines come behind */
+	if (e->item.prefix.family == 0)
+		return;
 	if (allowmap_put(to->map, &e->item) != 0)
 		to->full = true;
 }
 
 struct allowmap *
-ledger_load(struct ledger *l)
+ledger_load(struct ledger *l, const struct conf *conf, int64_t now)
 {
 	struct loading to = { .map = allowmap_new() };
 
-	if (to.map != NULL && ledger_each(l, load_one, &to) == 0 && !to.full)
+	if (to.map != NULL && ledger_each(l, load_one, &to) == 0 &&
+	    ledger_each_line(l, conf, now, load_one, &to) == 0 && !to.full)
 		return to.map;
 	if (to.map == NULL || to.full)
 		snprintf(l->error, sizeof(l->error), "no memory, or more than "

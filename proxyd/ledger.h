@@ -20,19 +20,27 @@ struct ledger;
 #define LEDGER_WHY_MAX 256	/* with NUL; a longer one is cut */
 
 struct ledger_entry {
-	struct allow_item item;
+	struct allow_item item;	/* prefix.family 0: of a customer's lines */
+	const char *customer;	/* NULL: of a prefix. A line that a customer's
+				 * entry stands for has both */
 	bool pinned;
 	int64_t since;
-	const char *who, *why;	/* valid inside of a callback */
+	const char *who, *why;	/* as customer: valid inside of a callback */
 };
+
+/* "198.18.3.7", "line:customer-4711": of a prefix, or of a customer. */
+#define LEDGER_NAME_MAX 72
+const char *ledger_name(const struct ledger_entry *e,
+	char out[LEDGER_NAME_MAX]);
+/* The other way; customer points into text. 0, or -1 and *why_r. */
+int ledger_named(struct ledger_entry *e, const char *text, const char **why_r);
 
 struct ledger_audit {
 	int64_t at;
 	const char *op;		/* add, change, del, expire, import */
-	bool has_item;		/* import: a number, no prefix */
-	struct allow_item item;
+	bool has_entry;		/* import: a number, no prefix */
+	struct ledger_entry entry;	/* who, why; pinned and since not set */
 	int64_t count;
-	const char *who, *why;
 };
 
 /* NULL, with the reason in why: cannot be opened, damaged, or of a later
@@ -45,20 +53,56 @@ const char *ledger_error(const struct ledger *l);
 int ledger_put(struct ledger *l, const struct ledger_entry *e);
 /* 1 deleted, 0 was not there, -1 error. e: prefix, who, why, since = now. */
 int ledger_del(struct ledger *l, const struct ledger_entry *e);
-/* Exactly this prefix: 1 and *e (who and why NULL), 0 none, -1 error. */
-int ledger_get(struct ledger *l, const struct prefix *p, struct ledger_entry *e);
-/* Take out what is over, telling each; how many, or -1. */
+/* Exactly of this prefix or customer: 1 and *e_r (who and why NULL), 0 none, -1
+ * error. */
+int ledger_get(struct ledger *l, const struct ledger_entry *of,
+	struct ledger_entry *e_r);
+/* Take out what is over, LEDGER_GONE_MAX at once, telling each (item and
+ * customer only); how many, or -1. */
+#define LEDGER_GONE_MAX 10000
 int ledger_expire(struct ledger *l, int64_t now,
-	void (*each)(void *arg, const struct allow_item *i), void *arg);
+	void (*each)(void *arg, const struct ledger_entry *e), void *arg);
 
 /* In order of family, address, length. 0 or -1. */
 int ledger_each(struct ledger *l,
 	void (*each)(void *arg, const struct ledger_entry *e), void *arg);
-/* The latest last, of one prefix (and of imports) or, NULL, of all. */
-int ledger_each_audit(struct ledger *l, const struct prefix *p,
+/* The latest last, of one prefix or customer (and of imports) or, NULL, of
+ * all. */
+int ledger_each_audit(struct ledger *l, const struct ledger_entry *of,
 	void (*each)(void *arg, const struct ledger_audit *a), void *arg);
-/* All entries, as a new map; NULL: error. */
-struct allowmap *ledger_load(struct ledger *l);
+/* What counts now: all entries of prefixes, and the lines that those of
+ * customers stand for, the allow file's too. As a new map; NULL: error. */
+struct allowmap *ledger_load(struct ledger *l, const struct conf *conf,
+	int64_t now);
+
+/* ---- ledgerline.c: entries of customers, by the lines they have now ---- */
+
+/* Each line that one stands for and where nothing stronger does, the allow
+ * file's too. 0 or -1. */
+int ledger_each_line(struct ledger *l, const struct conf *conf, int64_t now,
+	void (*each)(void *arg, const struct ledger_entry *e), void *arg);
+
+/* What is now right for a prefix. */
+struct ledger_effect {
+	struct allow_item item;
+	bool counts;		/* false: nothing does, in the ledger */
+};
+
+#define LEDGER_EFFECTS_MAX 1000
+
+struct ledger_effects {
+	struct ledger_effect *effect;	/* the caller's to free */
+	size_t n;
+	unsigned shared;	/* lines left out: ports of an address */
+	bool many;		/* more than are here: load all */
+};
+
+/* After a change of this entry, or of these leases: added to *out. 0 or -1. */
+int ledger_effects(struct ledger *l, const struct conf *conf,
+	const struct ledger_entry *e, int64_t now, struct ledger_effects *out);
+struct lease_list;
+int ledger_effects_of_leases(struct ledger *l, const struct conf *conf,
+	const struct lease_list *list, int64_t now, struct ledger_effects *out);
 
 struct ledger_import {
 	uint64_t added, changed, same;

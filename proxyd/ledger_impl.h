@@ -5,6 +5,7 @@
  * ledger.c        entries
  * ledgerimport.c  a file of them in one transaction
  * ledgerlease.c   leases (lease.h)
+ * ledgerline.c    entries of customers
  */
 #ifndef SALLYPORT_LEDGER_IMPL_H
 #define SALLYPORT_LEDGER_IMPL_H
@@ -13,13 +14,13 @@
 
 #include "proxyd/ledger.h"
 
-#define KEY_SIZE 18
+#define KEY_MAX (1 + CONF_CUSTOMER_MAX)
 
 enum statement {
 	BEGIN, COMMIT, ROLLBACK, GET, NEW, PUT, DEL, AUDIT, OVER, ALL, HISTORY,
 	CHANGED,
 	LEASE_GET, LEASE_PUT, LEASE_HEIR, LEASE_GONE, LEASE_SETTLED,
-	LEASE_UNSETTLED, STORED_GET, STORED_DEL, STORED_PUT, STORED_OVER,
+	LEASE_UNSETTLED, LEASE_LINES, CUSTOMERS, STORED_GET, STORED_DEL, STORED_PUT, STORED_OVER,
 	STATEMENTS
 };
 
@@ -32,9 +33,12 @@ struct ledger {
 
 /* ---- ledgerdb.c ---- */
 
-void ledgerdb_key(const struct prefix *p, uint8_t key[KEY_SIZE]);
-/* From columns key, action, until; false: nobody here wrote that row. */
-bool ledgerdb_item(sqlite3_stmt *st, int column, struct allow_item *i);
+/* The key of a prefix or a customer, bound. */
+void ledgerdb_bind_key(sqlite3_stmt *st, int n, const struct ledger_entry *e);
+/* From columns key, action, until; all else is zero. customer is set to the
+ * room given. false: nobody here wrote that row. */
+bool ledgerdb_entry(sqlite3_stmt *st, int column, struct ledger_entry *e,
+	char room[CONF_CUSTOMER_MAX]);
 /* Valid until the statement goes on. Never NULL. */
 const char *ledgerdb_text(sqlite3_stmt *st, int column);
 
@@ -49,9 +53,9 @@ int ledgerdb_plain(struct ledger *l, enum statement s, const char *doing);
 int ledgerdb_end(struct ledger *l, int rc);
 /* text, which may be NULL, cut to max with its NUL. */
 void ledgerdb_bind_text(sqlite3_stmt *st, int n, const char *text, size_t max);
-/* A row of the trail; i may be NULL. 0 or -1. */
+/* A row of the trail; e may be NULL. 0 or -1. */
 int ledgerdb_audit(struct ledger *l, int64_t now, const char *op,
-	const struct allow_item *i, const char *who, const char *why,
+	const struct ledger_entry *e, const char *who, const char *why,
 	uint64_t n);
 
 /* ---- ledger.c ---- */

@@ -11,7 +11,7 @@
  * the file, so it is read with a distrusting SQLite.
  *
  * A key is family (4 or 6), address, length: 18 bytes that sort as people
- * expect. Other kinds of line (a customer id) will begin with another byte.
+ * expect; or 'c' and a customer's id, without NUL. The customers come last.
  */
 #include "proxyd/ledger_impl.h"
 
@@ -21,6 +21,7 @@
 
 #define VERSION 2
 #define BUSY_MS 3000
+#define PREFIX_KEY 18
 
 static const char *const sql[STATEMENTS] = {
 	[BEGIN] = "BEGIN IMMEDIATE",
@@ -56,6 +57,9 @@ static const char *const sql[STATEMENTS] = {
 	[LEASE_SETTLED] = "UPDATE lease SET was = NULL WHERE was IS NOT NULL",
 	[LEASE_UNSETTLED] = "SELECT line, customer, was FROM lease "
 		"WHERE was IS NOT NULL",
+	[LEASE_LINES] = "SELECT line FROM lease WHERE customer = ?1",
+	[CUSTOMERS] = "SELECT key, action, until FROM allow "
+		"WHERE key >= x'63' AND key < x'64'",
 	[STORED_GET] = "SELECT content FROM stored WHERE customer = ?1 "
 		"AND family = ?2",
 	[STORED_DEL] = "DELETE FROM stored WHERE customer = ?1 "
@@ -92,28 +96,53 @@ static const char *const migration[VERSION] = {
 /* ---- keys ---- */
 
 void
-ledgerdb_key(const struct prefix *p, uint8_t key[KEY_SIZE])
+ledgerdb_bind_key(sqlite3_stmt *st, int n, const struct ledger_entry *e)
 {
-	key[0] = p->family == AF_INET ? 4 : 6;
-	memcpy(key + 1, p->ip, 16);
-	key[17] = p->len;
+	const struct prefix *p = &e->item.prefix;
+	uint8_t key[KEY_MAX];
+	size_t len = PREFIX_KEY;
+
+	if (e->customer != NULL) {
+		key[0] = 'c';
+		len = 1 + strnlen(e->customer, CONF_CUSTOMER_MAX - 1);
+		memcpy(key + 1, e->customer, len - 1);
+	} else {
+		key[0] = p->family == AF_INET ? 4 : 6;
+		memcpy(key + 1, p->ip, 16);
+		key[17] = p->len;
+	}
+	sqlite3_bind_blob(st, n, key, (int)len, SQLITE_TRANSIENT);
 }
 
 /* A row that nobody here wrote is left out, not believed. */
 bool
-ledgerdb_item(sqlite3_stmt *st, int column, struct allow_item *i)
+ledgerdb_entry(sqlite3_stmt *st, int column, struct ledger_entry *e,
+	char room[CONF_CUSTOMER_MAX])
 {
 	const uint8_t *key = sqlite3_column_blob(st, column);
+	size_t len = (size_t)sqlite3_column_bytes(st, column);
 
-	memset(i, 0, sizeof(*i));
-	if (key == NULL || sqlite3_column_bytes(st, column) != KEY_SIZE)
+	memset(e, 0, sizeof(*e));
+	if (key == NULL || len < 1)
 		return false;
-	i->prefix.family = key[0] == 4 ? AF_INET : key[0] == 6 ? AF_INET6 : 0;
-	memcpy(i->prefix.ip, key + 1, 16);
-	i->prefix.len = key[17];
-	i->action = (uint8_t)sqlite3_column_int(st, column + 1);
-	i->until = sqlite3_column_int64(st, column + 2);
-	return allow_item_valid(i);
+	e->item.action = (uint8_t)sqlite3_column_int(st, column + 1);
+	e->item.until = sqlite3_column_int64(st, column + 2);
+	if (key[0] == 'c') {
+		if (len > CONF_CUSTOMER_MAX)
+			return false;
+		memcpy(room, key + 1, len - 1);
+		room[len - 1] = '\0';
+		e->customer = room;
+		return strlen(room) == len - 1 && conf_customer_valid(room) &&
+			allow_rest_valid(&e->item);
+	}
+	if (len != PREFIX_KEY)
+		return false;
+	e->item.prefix.family = key[0] == 4 ? AF_INET :
+		key[0] == 6 ? AF_INET6 : 0;
+	memcpy(e->item.prefix.ip, key + 1, 16);
+	e->item.prefix.len = key[17];
+	return allow_item_valid(&e->item);
 }
 
 const char *
@@ -200,21 +229,19 @@ ledgerdb_bind_text(sqlite3_stmt *st, int n, const char *text, size_t max)
 
 int
 ledgerdb_audit(struct ledger *l, int64_t now, const char *op,
-	const struct allow_item *i, const char *who, const char *why,
+	const struct ledger_entry *e, const char *who, const char *why,
 	uint64_t n)
 {
 	sqlite3_stmt *st = ledgerdb_statement(l, AUDIT);
-	uint8_t key[KEY_SIZE];
 
 	if (st == NULL)
 		return -1;
 	sqlite3_bind_int64(st, 1, now);
 	sqlite3_bind_text(st, 2, op, -1, SQLITE_STATIC);
-	if (i != NULL) {
-		ledgerdb_key(&i->prefix, key);
-		sqlite3_bind_blob(st, 3, key, KEY_SIZE, SQLITE_TRANSIENT);
-		sqlite3_bind_int(st, 4, i->action);
-		sqlite3_bind_int64(st, 5, i->until);
+	if (e != NULL) {
+		ledgerdb_bind_key(st, 3, e);
+		sqlite3_bind_int(st, 4, e->item.action);
+		sqlite3_bind_int64(st, 5, e->item.until);
 	}
 	ledgerdb_bind_text(st, 6, who, LEDGER_WHO_MAX);
 	ledgerdb_bind_text(st, 7, why, LEDGER_WHY_MAX);

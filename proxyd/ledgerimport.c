@@ -61,8 +61,9 @@ keep(struct reading *rd, struct allow_entry *a)
 	rd->e[rd->n].pinned = a->until == 0;
 	rd->e[rd->n].since = rd->now;
 	rd->e[rd->n].who = rd->who;
+	rd->e[rd->n].customer = a->customer;
 	rd->e[rd->n++].why = a->reason;
-	a->reason = NULL;
+	a->reason = a->customer = NULL;
 	return 0;
 }
 
@@ -99,16 +100,19 @@ read_line(struct reading *rd, char *text, ssize_t len)
 		complain_of(rd, "more entries than the allowlist holds");
 	else
 		rc = keep(rd, &a);
-	free(a.reason);
+	allow_forget(&a);
 	return rc;
 }
 
 static int
-by_prefix(const void *a, const void *b)
+by_key(const void *a, const void *b)
 {
 	const struct ledger_entry *x = a, *y = b;
 	int order;
 
+	if (x->customer != NULL || y->customer != NULL)
+		return x->customer == NULL ? -1 : y->customer == NULL ? 1 :
+			strcmp(x->customer, y->customer);
 	if (x->item.prefix.family != y->item.prefix.family)
 		return x->item.prefix.family == AF_INET ? -1 : 1;
 	order = memcmp(x->item.prefix.ip, y->item.prefix.ip, 16);
@@ -124,7 +128,7 @@ write_all(struct reading *rd)
 
 	/* in the order of the tree: half a million in a second, not in ten */
 	if (rd->n > 0)
-		qsort(rd->e, rd->n, sizeof(*rd->e), by_prefix);
+		qsort(rd->e, rd->n, sizeof(*rd->e), by_key);
 	if (ledgerdb_plain(l, BEGIN, "begin") != 0)
 		return -1;
 	for (size_t i = 0; i < rd->n && rc == 0; i++) {
@@ -178,8 +182,10 @@ ledger_import(struct ledger *l, FILE *f, const char *who, int64_t now,
 	}
 	if (rd.errors != NULL)
 		fclose(rd.errors);
-	for (size_t i = 0; i < rd.n; i++)
+	for (size_t i = 0; i < rd.n; i++) {
 		free((char *)rd.e[i].why);
+		free((char *)rd.e[i].customer);
+	}
 	free(rd.e);
 	return rc;
 }

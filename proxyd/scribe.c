@@ -34,7 +34,7 @@ struct scribe {
 	bool leaving;
 	int bell;		/* eventfd: done is not empty */
 	struct event *ev;
-	char *path;
+	const struct conf *conf;	/* read by both sides, changed by none */
 	struct ledger *ledger;	/* the thread's */
 	void (*tell)(void *arg, struct scribe_job *j);
 	void *arg;
@@ -66,6 +66,7 @@ scribe_job_free(struct scribe_job *j)
 	lease_list_free(&j->leases);
 	free(j->import.text);
 	free(j->gone);
+	free(j->effects.effect);
 	free(j->text);
 	free(j);
 }
@@ -104,15 +105,15 @@ share(struct scribe_job *j)
 }
 
 static int
-load(struct ledger *l, struct scribe_job *j)
+load(struct ledger *l, const struct conf *conf, struct scribe_job *j)
 {
 	(void)ledger_is_changed(l);
-	j->map = ledger_load(l);
+	j->map = ledger_load(l, conf, j->now);
 	return j->map == NULL ? -1 : share(j);
 }
 
 static int
-import(struct ledger *l, struct scribe_job *j)
+import(struct ledger *l, const struct conf *conf, struct scribe_job *j)
 {
 	FILE *f = fdopen(j->fd, "r");
 	int rc;
@@ -123,11 +124,11 @@ import(struct ledger *l, struct scribe_job *j)
 	rc = ledger_import(l, f, j->who, j->now, j->has_submission,
 		&j->progress, &j->import);
 	fclose(f);
-	return rc == 0 ? load(l, j) : -1;
+	return rc == 0 ? load(l, conf, j) : -1;
 }
 
 static int
-lease(struct ledger *l, struct scribe_job *j)
+lease(struct ledger *l, const struct conf *conf, struct scribe_job *j)
 {
 	FILE *f = j->fd < 0 ? NULL : fdopen(j->fd, "r");
 	int64_t bad = 0;
@@ -136,21 +137,38 @@ lease(struct ledger *l, struct scribe_job *j)
 		if (f == NULL)
 			return fail(j, "fdopen");
 		j->fd = -1;
-		bad = lease_read(j->conf, f, j->leases, &j->progress,
+		bad = lease_read(conf, f, j->leases, &j->progress,
 			&j->import.text);
 		if (bad < 0)
 			(void)fail(j, "read the file");
 		fclose(f);
 	}
 	j->import.errors = bad > 0 ? (uint64_t)bad : 0;
-	return bad != 0 ? -1 : ledger_lease(l, j->leases, j->now);
+	if (bad != 0 || ledger_lease(l, j->leases, j->now) != 0)
+		return -1;
+	/* what is bound is bound: all is loaded again if this fails */
+	if (ledger_effects_of_leases(l, conf, j->leases, j->now,
+		    &j->effects) != 0)
+		j->effects.many = true;
+	return 0;
+}
+
+/* What is written is written: all is loaded again if this fails. */
+static int
+with_effects(struct ledger *l, const struct conf *conf, struct scribe_job *j,
+	int rc)
+{
+	if (rc >= 0 && ledger_effects(l, conf, &j->entry, j->now,
+		    &j->effects) != 0)
+		j->effects.many = true;
+	return rc;
 }
 
 static int
-put(struct ledger *l, struct scribe_job *j)
+put(struct ledger *l, const struct conf *conf, struct scribe_job *j)
 {
 	struct ledger_entry old;
-	int was = j->keep_until ? ledger_get(l, &j->entry.item.prefix, &old) : 0;
+	int was = j->keep_until ? ledger_get(l, &j->entry, &old) : 0;
 
 	if (was < 0)
 		return -1;
@@ -159,72 +177,88 @@ put(struct ledger *l, struct scribe_job *j)
 		j->entry.item.until = old.item.until;
 		j->entry.pinned = old.pinned;
 	}
-	return ledger_put(l, &j->entry);
+	return with_effects(l, conf, j, ledger_put(l, &j->entry));
 }
 
 static void
-note_gone(void *arg, const struct allow_item *i)
+note_gone(void *arg, const struct ledger_entry *e)
 {
 	struct scribe_job *j = arg;
-
 	/* one more than are told at once never comes */
-	j->gone[j->rc++] = *i;
+	struct scribe_gone *g = &j->gone[j->rc++];
+
+	g->item = e->item;
+	if (e->customer != NULL)
+		snprintf(g->customer, sizeof(g->customer), "%s", e->customer);
 }
 
 static int
-expire(struct ledger *l, struct scribe_job *j)
+expire(struct ledger *l, const struct conf *conf, struct scribe_job *j)
 {
 	int n;
 
-	j->gone = calloc(10000, sizeof(*j->gone));
+	j->gone = calloc(LEDGER_GONE_MAX, sizeof(*j->gone));
 	if (j->gone == NULL)
 		return fail(j, "memory");
 	n = ledger_expire(l, j->now, note_gone, j);
+	for (int i = 0; i < n && !j->effects.many; i++) {
+		struct ledger_entry e = { .item = j->gone[i].item };
+
+		if (e.item.prefix.family == 0)
+			e.customer = j->gone[i].customer;
+		if (ledger_effects(l, conf, &e, j->now, &j->effects) != 0)
+			j->effects.many = true;
+	}
 	return n;
 }
 
 static void
 list_one(void *arg, const struct ledger_entry *e)
 {
-	char text[ADDR_STRLEN];
-
-	json_array_append_new(arg, json_pack("{s:s,s:s,s:I,s:b,s:I,s:s,s:s}",
-		"prefix", prefix_format(&e->item.prefix, text),
+	char text[LEDGER_NAME_MAX];
+	json_t *one = json_pack("{s:s,s:s,s:I,s:b,s:I,s:s,s:s}",
+		"prefix", ledger_name(e, text),
 		"action", action_name[e->item.action],
 		"until", (json_int_t)e->item.until, "pinned", e->pinned,
-		"since", (json_int_t)e->since, "who", e->who, "why", e->why));
+		"since", (json_int_t)e->since, "who", e->who, "why", e->why);
+
+	if (e->customer != NULL && e->item.prefix.family != 0)
+		json_object_set_new(one, "customer", json_string(e->customer));
+	json_array_append_new(arg, one);
 }
 
 static void
 audit_one(void *arg, const struct ledger_audit *a)
 {
-	char text[ADDR_STRLEN];
+	const struct ledger_entry *e = &a->entry;
+	char text[LEDGER_NAME_MAX];
 	json_t *one = json_pack("{s:I,s:s,s:s,s:s,s:I}", "at",
-		(json_int_t)a->at, "op", a->op, "who", a->who, "why", a->why,
+		(json_int_t)a->at, "op", a->op, "who", e->who, "why", e->why,
 		"entries", (json_int_t)a->count);
 
-	if (one != NULL && a->has_item) {
+	if (one != NULL && a->has_entry) {
 		json_object_set_new(one, "prefix", json_string(
-			prefix_format(&a->item.prefix, text)));
+			ledger_name(e, text)));
 		json_object_set_new(one, "action", json_string(
-			action_name[a->item.action]));
-		json_object_set_new(one, "until", json_integer(a->item.until));
+			action_name[e->item.action]));
+		json_object_set_new(one, "until", json_integer(e->item.until));
 	}
 	json_array_append_new(arg, one);
 }
 
 static int
-show(struct ledger *l, struct scribe_job *j)
+show(struct ledger *l, const struct conf *conf, struct scribe_job *j)
 {
 	json_t *array = json_array();
-	const struct prefix *p = &j->entry.item.prefix;
+	const struct ledger_entry *of = &j->entry;
 	int rc;
 
-	if (j->op == SCRIBE_LIST)
-		rc = ledger_each(l, list_one, array);
-	else
-		rc = ledger_each_audit(l, p->family == 0 ? NULL : p, audit_one,
-			array);
+	if (of->item.prefix.family == 0 && of->customer == NULL)
+		of = NULL;
+	if (j->op == SCRIBE_AUDIT)
+		rc = ledger_each_audit(l, of, audit_one, array);
+	else if ((rc = ledger_each(l, list_one, array)) == 0)
+		rc = ledger_each_line(l, conf, j->now, list_one, array);
 	if (rc == 0 && (j->text = json_dumps(array, JSON_COMPACT |
 			    JSON_ENSURE_ASCII)) == NULL)
 		rc = fail(j, "memory");
@@ -235,6 +269,7 @@ show(struct ledger *l, struct scribe_job *j)
 static int
 perform(struct scribe *s, struct scribe_job *j)
 {
+	const struct conf *conf = s->conf;
 	struct ledger *l = s->ledger;
 
 	j->entry.who = j->who;
@@ -242,22 +277,22 @@ perform(struct scribe *s, struct scribe_job *j)
 	j->entry.since = j->now;
 	switch (j->op) {
 	case SCRIBE_LOAD:
-		return load(l, j);
+		return load(l, conf, j);
 	case SCRIBE_PUT:
-		return put(l, j);
+		return put(l, conf, j);
 	case SCRIBE_DEL:
-		return ledger_del(l, &j->entry);
+		return with_effects(l, conf, j, ledger_del(l, &j->entry));
 	case SCRIBE_IMPORT:
-		return import(l, j);
+		return import(l, conf, j);
 	case SCRIBE_EXPIRE:
-		return expire(l, j);
+		return expire(l, conf, j);
 	case SCRIBE_LIST:
 	case SCRIBE_AUDIT:
-		return show(l, j);
+		return show(l, conf, j);
 	case SCRIBE_WATCH:
 		return ledger_is_changed(l);
 	case SCRIBE_LEASE:
-		return lease(l, j);
+		return lease(l, conf, j);
 	case SCRIBE_SETTLE:
 		return ledger_lease_settle(l, j->leases, j->now);
 	case SCRIBE_UNSETTLED:
@@ -270,7 +305,7 @@ static void
 work(struct scribe *s, struct scribe_job *j)
 {
 	if (s->ledger == NULL)
-		s->ledger = ledger_open(s->path, false, j->error);
+		s->ledger = ledger_open(s->conf->ledger_file, false, j->error);
 	if (s->ledger == NULL) {
 		j->rc = -1;
 		return;
@@ -349,7 +384,7 @@ on_bell(evutil_socket_t fd, short what, void *arg)
 }
 
 struct scribe *
-scribe_start(struct event_base *base, const char *path,
+scribe_start(struct event_base *base, const struct conf *conf,
 	void (*done)(void *arg, struct scribe_job *j), void *arg)
 {
 	struct scribe *s = calloc(1, sizeof(*s));
@@ -359,12 +394,12 @@ scribe_start(struct event_base *base, const char *path,
 	s->todo_end = &s->todo;
 	s->tell = done;
 	s->arg = arg;
-	s->path = strdup(path);
+	s->conf = conf;
 	s->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	s->ev = event_new(base, s->bell, EV_READ | EV_PERSIST, on_bell, s);
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->wake, NULL);
-	if (s->path != NULL && s->bell >= 0 && s->ev != NULL &&
+	if (s->bell >= 0 && s->ev != NULL &&
 	    event_add(s->ev, NULL) == 0 &&
 	    pthread_create(&s->thread, NULL, run, s) == 0)
 		return s;
@@ -372,7 +407,6 @@ scribe_start(struct event_base *base, const char *path,
 		event_free(s->ev);
 	if (s->bell >= 0)
 		close(s->bell);
-	free(s->path);
 	free(s);
 	return NULL;
 }
@@ -426,6 +460,5 @@ scribe_stop(struct scribe **sp)
 	close(s->bell);
 	pthread_mutex_destroy(&s->lock);
 	pthread_cond_destroy(&s->wake);
-	free(s->path);
 	free(s);
 }

@@ -22,27 +22,32 @@ enum scribe_op {
 	SCRIBE_LOAD,	/* map_r, memfd_r */
 	SCRIBE_PUT, SCRIBE_DEL,	/* entry; rc as ledger.h */
 	SCRIBE_IMPORT,	/* fd (taken), who; import, map_r, memfd_r */
-	SCRIBE_EXPIRE,	/* now; gone_r, rc: how many */
+	SCRIBE_EXPIRE,	/* now; gone, rc: how many */
 	SCRIBE_LIST,	/* text_r: JSON array */
-	SCRIBE_AUDIT,	/* entry.item.prefix, family 0: of all; text_r */
+	SCRIBE_AUDIT,	/* entry, neither prefix nor customer: of all; text_r */
 	SCRIBE_WATCH,	/* rc 1: somebody else has changed the file */
 	SCRIBE_LEASE,	/* leases, or fd (taken) with conf; leases */
 	SCRIBE_SETTLE,	/* leases: the table has followed */
 	SCRIBE_UNSETTLED	/* leases: an earlier control's, not followed */
 };
 
+struct scribe_gone {
+	struct allow_item item;	/* prefix.family 0: of customer */
+	char customer[CONF_CUSTOMER_MAX];
+};
+
 struct scribe_job {
 	enum scribe_op op;
 	uint64_t client;	/* who waits, 0: nobody */
 	uint32_t again;		/* the caller's: what it knew when it posted */
-	struct ledger_entry entry;	/* who and why point here: */
+	struct ledger_entry entry;	/* its texts point here: */
 	char who[LEDGER_WHO_MAX], why[LEDGER_WHY_MAX];
+	char customer[CONF_CUSTOMER_MAX];
 	bool keep_until;	/* PUT: an entry that is there with this action
 				 * stays as it is, whatever its end */
 	int64_t now;
 	int fd;			/* of IMPORT, LEASE: a file, or -1 */
 	struct lease_list *leases;
-	const struct conf *conf;	/* of LEASE: only read */
 	bool has_submission;
 	volatile uint64_t progress;
 	/* results */
@@ -51,15 +56,18 @@ struct scribe_job {
 	struct ledger_import import;
 	struct allowmap *map;	/* the receiver takes it, or NULL */
 	int memfd;		/* the same, sealed, for the parent; -1 */
-	struct allow_item *gone;
+	struct scribe_gone *gone;
+	struct ledger_effects effects;	/* PUT, DEL, EXPIRE, LEASE: what they
+					 * have changed */
 	char *text;
 	struct scribe_job *next;
 };
 
 /* done is called in the loop of base for every job; the job is freed after it.
  * NULL: no memory or no thread. The file is opened by the first job and, as
- * long as that fails, by each one. */
-struct scribe *scribe_start(struct event_base *base, const char *path,
+ * long as that fails, by each one. conf, which names it, is only read and lives
+ * longer. */
+struct scribe *scribe_start(struct event_base *base, const struct conf *conf,
 	void (*done)(void *arg, struct scribe_job *j), void *arg);
 /* Waits for the job under way, a second at most, and drops the others. */
 void scribe_stop(struct scribe **s);

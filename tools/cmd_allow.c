@@ -131,13 +131,10 @@ take_words(const char *command, int argc, char **argv, struct words *w)
 			w->prefix = arg;
 	}
 	if (w->prefix == NULL)
-		return usage(command, "a prefix is expected", NULL);
-	if (strncmp(w->prefix, "line:", 5) == 0)
-		return usage(command, "line:ID needs a lease feed, not "
-			"available in this version; write the line's prefix",
+		return usage(command, "a prefix or line:CUSTOMER is expected",
 			NULL);
 	if (strpbrk(w->prefix, " \n") != NULL ||
-	    strpbrk(w->action, " \n") != NULL || strlen(w->prefix) > 60 ||
+	    strpbrk(w->action, " \n") != NULL || strlen(w->prefix) >= LEDGER_NAME_MAX ||
 	    strlen(w->action) > 20)
 		return usage(command, "not understood:", w->prefix);
 	if (strchr(w->why, '\n') != NULL || strlen(w->why) > 255)
@@ -171,6 +168,26 @@ show_note(const json_t *answer)
 		printf("note: %s\n", note);
 }
 
+/* What an entry of a customer is about now. */
+static void
+show_lines(const json_t *answer)
+{
+	const json_t *lines = json_object_get(answer, "lines"), *one;
+	long long shared = answer_number(answer, "shared");
+	size_t n;
+
+	if (lines == NULL)
+		return;
+	json_array_foreach(lines, n, one)
+		printf("%s%s", n == 0 ? "his lines now: " : ", ",
+			json_string_value(one));
+	puts(n == 0 ? "he has no line now; it counts from his next lease on" :
+		"");
+	if (shared > 0)
+		printf("note: of %lld more he has only ports, the address is "
+			"others' too: it does not count there\n", shared);
+}
+
 static void
 show_change(const json_t *answer, const char *asked)
 {
@@ -193,11 +210,12 @@ show_change(const json_t *answer, const char *asked)
 		printf(", port25=%s, until %s", answer_text(answer, "action"),
 			when(answer_number(answer, "until"), until));
 	putchar('\n');
+	show_lines(answer);
 	if (json_is_null(json_object_get(answer, "class")))
 		printf("note: this is in no class of subscribers; nothing "
 			"changes for it\n");
 	if (json_object_get(answer, "file_line") != NULL)
-		printf("note: line %lld of the allow file has the same prefix "
+		printf("note: line %lld of the allow file is about the same "
 			"and counts now\n", (long long)answer_number(answer,
 			"file_line"));
 	show_note(answer);
@@ -282,12 +300,14 @@ struct output {
 };
 
 static void
-show_one(struct output *o, const struct allow_item *i, const char *origin,
-	unsigned line, const char *who, int64_t since, const char *why)
+show_one(struct output *o, const struct ledger_entry *e, const char *origin,
+	unsigned line)
 {
-	char prefix[ADDR_STRLEN], until[32], from[48], start[32];
+	char prefix[LEDGER_NAME_MAX], until[32], from[96], start[32];
+	const struct allow_item *i = &e->item;
+	const char *why = e->why;
 
-	prefix_format(&i->prefix, prefix);
+	ledger_name(e, prefix);
 	if (o->export) {
 		printf("%s port25=%s", prefix, action_name[i->action]);
 		if (i->until != 0)
@@ -298,19 +318,25 @@ show_one(struct output *o, const struct allow_item *i, const char *origin,
 			prefix, "action", action_name[i->action], "until",
 			(json_int_t)i->until, "origin", origin, "why", why);
 
-		if (who == NULL)
+		if (line != 0)
 			json_object_set_new(one, "line", json_integer(line));
+		else if (strcmp(origin, "customer") == 0)
+			json_object_set_new(one, "customer",
+				json_string(e->customer));
 		else {
-			json_object_set_new(one, "who", json_string(who));
-			json_object_set_new(one, "since", json_integer(since));
+			json_object_set_new(one, "who", json_string(e->who));
+			json_object_set_new(one, "since",
+				json_integer(e->since));
 		}
 		json_array_append_new(o->array, one);
 	} else {
-		if (who == NULL)
+		if (line != 0)
 			snprintf(from, sizeof(from), "file:%u", line);
+		else if (strcmp(origin, "customer") == 0)
+			snprintf(from, sizeof(from), "line:%s", e->customer);
 		else
-			snprintf(from, sizeof(from), "ledger (%s, %s)", who,
-				when(since, start));
+			snprintf(from, sizeof(from), "ledger (%s, %s)", e->who,
+				when(e->since, start));
 		printf("%-28s %-7s %-21s %s%s%s\n", prefix,
 			action_name[i->action], when(i->until, until), from,
 			why[0] != '\0' ? "  # " : "", why);
@@ -320,19 +346,25 @@ show_one(struct output *o, const struct allow_item *i, const char *origin,
 static void
 show_entry(void *arg, const struct ledger_entry *e)
 {
-	show_one(arg, &e->item, "ledger", 0, e->who, e->since, e->why);
+	const struct output *o = arg;
+	/* a line that a customer's entry stands for now */
+	bool stands = e->customer != NULL && e->item.prefix.family != 0;
+
+	if (!stands || !o->export)
+		show_one(arg, e, stands ? "customer" : "ledger", 0);
 }
 
 static void
-show_file(struct output *o, const struct conf *c)
+show_file(struct output *o, const struct allow_entry *e, size_t n)
 {
-	for (size_t n = 0; n < c->nallow; n++) {
-		const struct allow_entry *e = &c->allow[n];
-		struct allow_item i = { .prefix = e->prefix, .until = e->until,
-			.action = (uint8_t)e->action };
+	for (; n > 0; n--, e++) {
+		const struct ledger_entry one = {
+			.item = { .prefix = e->prefix, .until = e->until,
+				.action = (uint8_t)e->action },
+			.customer = e->customer,
+			.why = e->reason != NULL ? e->reason : "" };
 
-		show_one(o, &i, "file", e->line, NULL, 0,
-			e->reason != NULL ? e->reason : "");
+		show_one(o, &one, "file", e->line);
 	}
 }
 
@@ -348,8 +380,10 @@ list(const char *command, int argc, const char *config, bool json, bool export)
 	if ((c = conf_load(config, stderr)) == NULL)
 		return 2;
 	o.array = json_array();
-	if (!export)
-		show_file(&o, c);
+	if (!export) {
+		show_file(&o, c->allow, c->nallow);
+		show_file(&o, c->allow_line, c->nallow_line);
+	}
 	rc = ledger_read(c, config, show_entry, &o);
 	if (o.json && rc == 0)
 		answer_print(o.array);
@@ -380,8 +414,8 @@ cmd_allow_audit(int argc, char **argv, const char *config, bool json)
 	size_t n;
 	int status;
 
-	if (argc > 2 || (argc == 2 && strlen(argv[1]) > 60))
-		return usage("audit", "at most one prefix is expected", NULL);
+	if (argc > 2 || (argc == 2 && strlen(argv[1]) >= LEDGER_NAME_MAX))
+		return usage("audit", "at most one prefix or line:CUSTOMER is expected", NULL);
 	snprintf(request, sizeof(request), "allow audit %s\n",
 		argc == 2 ? argv[1] : "");
 	answer = answer_of("allow audit", config, request, -1, "", SECONDS, &status);

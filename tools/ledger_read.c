@@ -17,6 +17,7 @@
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tools/ask.h"
@@ -68,6 +69,8 @@ read_file(const struct conf *c,
 		snprintf(why, 200, "%s", strerror(errno));
 	} else if ((l = ledger_open(c->ledger_file, true, why)) != NULL) {
 		rc = ledger_each(l, each, arg);
+		if (rc == 0)
+			rc = ledger_each_line(l, c, time(NULL), each, arg);
 		snprintf(why, 200, "%s", ledger_error(l));
 		ledger_close(&l);
 	}
@@ -86,8 +89,11 @@ tell(const json_t *one,
 	const char *why;
 
 	if (prefix == NULL || action == NULL ||
-	    prefix_parse(&e.item.prefix, prefix, &why) != 0)
+	    ledger_named(&e, prefix, &why) != 0)
 		return;
+	if (e.customer == NULL)
+		e.customer = json_string_value(json_object_get(one,
+			"customer"));
 	while (e.item.action < ACTION_COUNT &&
 		strcmp(action_name[e.item.action], action) != 0)
 		e.item.action++;
@@ -95,7 +101,8 @@ tell(const json_t *one,
 	e.since = json_integer_value(json_object_get(one, "since"));
 	e.who = json_string_value(json_object_get(one, "who"));
 	e.why = json_string_value(json_object_get(one, "why"));
-	if (e.who != NULL && e.why != NULL && allow_item_valid(&e.item))
+	if (e.who != NULL && e.why != NULL && (e.item.prefix.family == 0 ?
+	    allow_rest_valid(&e.item) : allow_item_valid(&e.item)))
 		each(arg, &e);
 }
 
@@ -140,7 +147,9 @@ ledger_read(const struct conf *c, const char *config,
 static void
 attach_one(void *arg, const struct ledger_entry *e)
 {
-	(void)allowmap_put(arg, &e->item);
+	/* of a customer's entry the lines, which come behind it */
+	if (e->item.prefix.family != 0)
+		(void)allowmap_put(arg, &e->item);
 }
 
 void

@@ -57,21 +57,23 @@ static const struct command commands[] = {
 		"Finds it by name, needs no configuration, and also cleans up "
 		"after an\napply that was interrupted. Says nothing when there "
 		"is nothing.\n" },
-	{ "allow add", "PREFIX [port25=ACTION] [--until TIME | --for SPAN | "
+	{ "allow add", "PREFIX|line:CUSTOMER [port25=ACTION] [--until TIME | --for SPAN | "
 		"--pin] [--why TEXT]", cmd_allow_add,
 		"exempt a line or a prefix at once, and write it down",
 		"In force and on the disk when it returns. A single line is "
 		"exempt for 24\nhours unless --until, --for (90m, 24h, 7d) or "
-		"--pin says otherwise.\nAdding what is there is no error. Exit "
+		"--pin says otherwise.\nAn entry of a customer counts for "
+		"the lines that `lease bind' gave him, and\nfollows him.\nAdding what is there is no error. Exit "
 		"status 3: the daemon does not\nanswer.\n" },
-	{ "allow del", "PREFIX [--why TEXT]", cmd_allow_del,
+	{ "allow del", "PREFIX|line:CUSTOMER [--why TEXT]", cmd_allow_del,
 		"take an entry of `allow add' or `allow import' back",
 		"Deleting what is not there is no error; what stands in the "
 		"allow file has\nto be deleted there.\n" },
 	{ "allow list", "", cmd_allow_list,
 		"all entries, each with where it comes from",
 		"The allow file and the ledger. On the same prefix the ledger "
-		"wins.\n" },
+		"wins. Behind\nthem the lines that entries of customers stand "
+		"for at the moment.\n" },
 	{ "allow import", "FILE", cmd_allow_import,
 		"add all lines of a file in the allow file's syntax",
 		"All or nothing: a mistake is shown with its line and nothing "
@@ -79,7 +81,7 @@ static const struct command commands[] = {
 	{ "allow export", "", cmd_allow_export,
 		"the ledger's entries in the allow file's syntax",
 		"What import reads.\n" },
-	{ "allow audit", "[PREFIX]", cmd_allow_audit,
+	{ "allow audit", "[PREFIX|line:CUSTOMER]", cmd_allow_audit,
 		"who added, changed or deleted what, when and why",
 		"Also what has expired.\n" },
 	{ "lease bind", "LINE CUSTOMER | --file FILE", cmd_lease_bind,

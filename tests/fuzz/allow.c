@@ -42,11 +42,16 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		char why[160] = "";
 		int rc = allow_parse(line, &e, why);
 
-		if (rc > 0)
+		if (rc > 0 && e.customer == NULL)
 			check_entry(&e);
+		if (rc > 0 && e.customer != NULL &&
+		    (!conf_customer_valid(e.customer) || e.prefix.family != 0))
+			abort();
+		if (rc <= 0 && e.customer != NULL)
+			abort();
 		if (rc < 0 && (why[0] == '\0' || strlen(why) > 158))
 			abort();
-		free(e.reason);
+		allow_forget(&e);
 	}
 	free(whole);
 	return 0;

@@ -147,7 +147,7 @@ def test_survives_a_restart_and_rules_apply(clean):
 
 def test_control_dies_and_nothing_is_lost(clean):
     allow(clean, "add", "198.18.7.8", "--pin")
-    control, = clean.named("sallyport:ctl")
+    control = clean.only("sallyport:ctl")
     since = clean.here()
     os.kill(control, signal.SIGKILL)
     clean.wait_text(since, r"alarm what=process-died")
@@ -190,6 +190,85 @@ def test_ledger_wins_over_the_file_and_gives_back(clean):
     assert not in_set(clean, "sallyport_acarry4", address)
     out = allow(clean, "del", address, want=1)
     assert "allow.list" in out, out
+
+
+def test_an_entry_of_a_customer_follows_his_lease(clean):
+    """`line:ID': from address to address, in both families, and back."""
+    v4, v6 = net.address("second", 4), net.LINES["second"].prefix6
+    who = "c-4711"
+
+    def lease(verb, *args):
+        assert clean.cli("lease", verb, *args).code == 0, args
+
+    def reaches(family, want):
+        proc.wait_until(lambda: greeting("second", family)[0] == want,
+                        f"mail to go {'out' if want else 'nowhere'}", 5)
+    lease("bind", v4, who)
+    out = allow(clean, "add", f"line:{who}", "--why", "his own server")
+    assert f"line:{who}: added" in out and f"his lines now: {v4}" in out, out
+    reaches(4, True)
+    reaches(6, False)
+    lease("bind", v6, who)
+    reaches(6, True)
+    listed = json.loads(clean.cli("--json", "allow", "list").out)
+    mine = {e["prefix"]: e for e in listed if e["origin"] != "file"}
+    assert mine[f"line:{who}"]["until"] == 0, mine     # he, not an address
+    assert {f"{v4}/32", v6} == {name for name, e in mine.items()
+                        if e.get("customer") == who}, mine
+    assert clean.rules("verify").ok, clean.rules("verify").out
+    # the next customer of the address is somebody else
+    lease("bind", v4, "c-4712")
+    reaches(4, False)
+    lease("release", v6, who)
+    reaches(6, False)
+    out = allow(clean, "add", f"line:{who}")
+    assert "was there already" in out and "no line now" in out, out
+    # what outlives a restart is the ledger's: bound again, out again
+    clean.restart(daemon.CONF.read_text())
+    lease("bind", v4, who)
+    reaches(4, True)
+    exported = allow(clean, "export")
+    assert exported == f"line:{who} port25=pass # his own server\n", exported
+    # an entry of the address itself comes before the customer's
+    allow(clean, "add", v4, "port25=relay", "--for", "1h")
+    assert not in_set(clean, "sallyport_allow4", v4)
+    allow(clean, "del", v4)
+    assert in_set(clean, "sallyport_allow4", v4)
+    out = allow(clean, "del", f"line:{who}")
+    assert "deleted" in out and f"his lines now: {v4}" in out, out
+    reaches(4, False)
+    assert "was not there" in allow(clean, "del", f"line:{who}")
+    out = allow(clean, "audit", f"line:{who}")
+    assert len(re.findall(rf" (?:add|del) +line:{who} ", out)) == 2, out
+    lease("release", v4)
+
+
+def test_a_customer_of_the_file_and_one_that_ends(clean):
+    v4 = net.address("second", 4)
+    file = daemon.ETC / "allow.list"
+    before = file.read_text()
+    clean.cli("lease", "bind", v4, "filed")
+    try:
+        file.write_text(before + "line:filed # by contract\n")
+        clean.restart(daemon.CONF.read_text())
+        proc.wait_until(lambda: in_set(clean, "sallyport_allow4", v4),
+                        "the file's customer to be let out", 5)
+        direct, result = greeting("second", 4)
+        assert direct, result.out
+        out = allow(clean, "del", "line:filed", want=1)
+        assert "allow.list" in out, out
+        clean.cli("lease", "release", v4)
+        assert not in_set(clean, "sallyport_allow4", v4)
+    finally:
+        file.write_text(before)
+        clean.restart(daemon.CONF.read_text())
+    since = clean.here()
+    clean.cli("lease", "bind", v4, "short")
+    allow(clean, "add", "line:short", "--for", "3s")
+    assert in_set(clean, "sallyport_allow4", v4)
+    clean.wait_text(since, r"allow op=expire prefix=\"?line:short")
+    assert not in_set(clean, "sallyport_allow4", v4)
+    clean.cli("lease", "release", v4)
 
 
 def test_relays_know_entries_that_come_to_them(world, clean):
@@ -240,7 +319,7 @@ def reset_ledger(gate):
 
 def test_import_with_a_mistake_changes_nothing(clean, tmp_path):
     path = tmp_path / "bad.list"
-    path.write_text("198.18.7.1\n198.18.7.300\n198.18.7.2/24\nline:77\n"
+    path.write_text("198.18.7.1\n198.18.7.300\n198.18.7.2/24\nline:7\"7\n"
                     "198.18.7.3 port25=block\n198.18.7.4 until=yesterday\n"
                     "198.18.7.5 until=2001-01-01T00:00:00Z\n")
     out = allow(clean, "import", str(path), want=1)
@@ -258,7 +337,8 @@ def test_import_with_a_mistake_changes_nothing(clean, tmp_path):
     (("198.18.7.1", "--until", "yesterday"), 2),
     (("198.18.7.1", "--until", "2001-01-01T00:00:00Z"), 1),
     (("198.18.7.1", "--pin", "--for", "1h"), 2),
-    (("198.18.7.1", "--why", "two\nlines"), 2), (("line:77",), 2),
+    (("198.18.7.1", "--why", "two\nlines"), 2), (("line:",), 1),
+    (("line:" + "x" * 64,), 1), (("line:a b",), 2), (("line:a#b",), 1),
     (("198.18.7.1", "198.18.7.2"), 2)))
 def test_bad_words_are_refused(clean, args, code):
     out = allow(clean, "add", *args, want=code)
@@ -337,7 +417,7 @@ def test_what_a_leaving_control_has_taken_is_done(clean, tmp_path, verb):
                            isolation_level=None)
     thread = threading.Thread(target=ask)
     since = clean.here()
-    old, = clean.named("sallyport:ctl")
+    old = clean.only("sallyport:ctl")
     try:
         held.execute("BEGIN IMMEDIATE")
         thread.start()

@@ -85,8 +85,11 @@ bad_lines(void **state)
 		  "32" PREFIX_EXPECTS },
 		{ "0.0.0.0/0", "'0.0.0.0/0': covers every address; expected "
 		  "single lines or prefixes" },
-		{ "line:4711", "'line:4711' needs a lease feed, not available "
-		  "in this version; write the line's prefix" },
+		{ "line:", "'line:': expected line: and a customer's id of at "
+		  "most 63 printable characters" },
+		{ "line:a\"b", "'line:a\"b': expected line: and a customer's "
+		  "id of at most 63 printable characters" },
+		{ "line:4711 port25=block", "'port25=block'" ACTION_EXPECTS },
 		{ "198.18.3.7 mail server", "'mail'" FIELD_EXPECTS },
 		{ "198.18.3.7 port=pass", "'port=pass'" FIELD_EXPECTS },
 		{ "198.18.3.7 port25=", "'port25='" ACTION_EXPECTS },
@@ -113,7 +116,24 @@ bad_lines(void **state)
 			fail_msg("'%s' was accepted", rows[i].line);
 		assert_string_equal(why, rows[i].why);
 		assert_null(e.reason);
+		assert_null(e.customer);
 	}
+}
+
+static void
+lines_of_customers(void **state)
+{
+	char text[] = "line:c-47.11/x until=2026-12-31T23:59:59Z # contract";
+	char why[160];
+	struct allow_entry e;
+
+	(void)state;
+	assert_int_equal(allow_parse(text, &e, why), 1);
+	assert_string_equal(e.customer, "c-47.11/x");
+	assert_int_equal(e.prefix.family, 0);
+	assert_int_equal(e.until, 1798761599);
+	assert_string_equal(e.reason, "contract");
+	allow_forget(&e);
 }
 
 static void
@@ -168,6 +188,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(good_lines),
 		cmocka_unit_test(bad_lines),
+		cmocka_unit_test(lines_of_customers),
 		cmocka_unit_test(times),
 	};
 

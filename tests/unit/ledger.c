@@ -93,7 +93,7 @@ collect_audit(void *arg, const struct ledger_audit *a)
 
 	c->n++;
 	snprintf(c->text + len, sizeof(c->text) - len, "%s %lld %s %s|", a->op,
-		(long long)a->at, a->who, a->why);
+		(long long)a->at, a->entry.who, a->entry.why);
 }
 
 static void
@@ -124,24 +124,23 @@ puts_and_deletes(void **state)
 		"2001:db8:1::/48 relay 0 hana |");
 	ledger_close(&l);
 	l = opened();
-	assert_int_equal(ledger_get(l, &a.item.prefix, &got), 1);
+	assert_int_equal(ledger_get(l, &a, &got), 1);
 	assert_int_equal(got.item.action, ACTION_SUBMIT);
 	a.why = "done";
 	a.since = 2000;
 	assert_int_equal(ledger_del(l, &a), 1);
 	assert_int_equal(ledger_del(l, &a), 0);
 	expect(l, "2001:db8:1::/48 relay 0 hana |");
-	assert_int_equal(ledger_each_audit(l, &a.item.prefix, collect_audit,
-		&c), 0);
+	assert_int_equal(ledger_each_audit(l, &a, collect_audit, &c), 0);
 	assert_string_equal(c.text, "add 1000 hana ticket|"
 		"change 1000 hana ticket|del 2000 hana done|");
 	ledger_close(&l);
 }
 
 static void
-count_gone(void *arg, const struct allow_item *i)
+count_gone(void *arg, const struct ledger_entry *e)
 {
-	(void)i;
+	(void)e;
 	++*(int *)arg;
 }
 
@@ -327,6 +326,7 @@ static void
 imports_all_or_nothing(void **state)
 {
 	struct ledger *l = opened();
+	struct ledger_entry one, got;
 	struct ledger_import r;
 
 	(void)state;
@@ -349,9 +349,8 @@ imports_all_or_nothing(void **state)
 	assert_non_null(strstr(r.text, "3: port25=submit"));
 	assert_non_null(strstr(r.text, "4: until="));
 	free(r.text);
-	assert_int_equal(ledger_get(l, &(struct prefix){ .family = AF_INET,
-		.len = 32, .ip = { 198, 18, 7, 4 } }, &(struct ledger_entry){
-		0 }), 0);
+	one = entry("198.18.7.4", ACTION_PASS, 0, "");
+	assert_int_equal(ledger_get(l, &one, &got), 0);
 	ledger_close(&l);
 }
 
@@ -360,6 +359,7 @@ rows_that_nobody_wrote_are_left_out(void **state)
 {
 	struct ledger_entry a = entry("198.18.7.7", ACTION_PASS, 0, "");
 	struct ledger *l = opened();
+	const struct conf conf = { 0 };
 	struct allowmap *m;
 	size_t n;
 
@@ -369,10 +369,15 @@ rows_that_nobody_wrote_are_left_out(void **state)
 		"INSERT INTO allow VALUES (x'04c6120707000000000000000000000000"
 		"18', 0, 0, 0, 0, '', '');"
 		"INSERT INTO allow VALUES (x'04c6120709000000000000000000000000"
-		"20', 3, 0, 0, 0, '', '')");
+		"20', 3, 0, 0, 0, '', '');"
+		/* customers: no id, a blank in it, an action that is none */
+		"INSERT INTO allow VALUES (x'63', 0, 0, 0, 0, '', '');"
+		"INSERT INTO allow VALUES (x'636120', 0, 0, 0, 0, '', '');"
+		"INSERT INTO allow VALUES (x'6362', 99, 0, 0, 0, '', '')");
+	expect(l, "198.18.7.7/32 pass 0 hana |");
 	assert_true(ledger_is_changed(l));
 	assert_false(ledger_is_changed(l));
-	m = ledger_load(l);
+	m = ledger_load(l, &conf, 0);
 	(void)allowmap_all(m, &n);
 	assert_int_equal(n, 1);
 	allowmap_free(&m);
