@@ -63,7 +63,8 @@ static const struct command commands[] = {
 		"In force and on the disk when it returns. A single line is "
 		"exempt for 24\nhours unless --until, --for (90m, 24h, 7d) or "
 		"--pin says otherwise.\nAn entry of a customer counts for "
-		"the lines that `lease bind' gave him, and\nfollows him.\nAdding what is there is no error. Exit "
+		"the lines that `lease bind' gave him, and\nfollows him.\n"
+		"Adding what is there is no error. Exit "
 		"status 3: the daemon does not\nanswer.\n" },
 	{ "allow del", "PREFIX|line:CUSTOMER [--why TEXT]", cmd_allow_del,
 		"take an entry of `allow add' or `allow import' back",

@@ -25,6 +25,7 @@ from pathlib import Path
 import ca
 import daemon
 import enter
+import live
 import names
 import net
 import proc
@@ -35,7 +36,7 @@ STEPS = 5           # of memory, and of growth: each takes longer
 AT_ONCE = 50
 RETR = 256 * 1024
 MAIL = 4096
-ALL = ("pop3", "retr", "idle", "smtp", "growth")
+ALL = ("pop3", "retr", "idle", "smtp", "growth", "lease", "edit")
 # Sessions of a run: about half a second of one worker's CPU.
 SESSIONS = {"pop3": 1000, "retr": 400, "smtp": 1500}
 WARM_UP = 400
@@ -300,6 +301,10 @@ class Bench:
             self.cpu_row(self.row, plain)
         elif self.row == "idle":
             self.idle_rows(tls)
+        elif self.row == "lease":
+            self.results["lease"] = live.leases(self.ours.daemon, STEPS, say)
+        elif self.row == "edit":
+            self.results["edit"] = live.edits(self.ours.daemon, STEPS, say)
         else:
             self.growth_row([proxy for proxy in tls
                              if proxy.name in ("Sallyport", "nginx")])
@@ -462,7 +467,10 @@ def main(args):
     for row in found:
         row["losses"] = [text for which, text in bench.lost
                          if which == row["row"].split("-")[0]]
-    say("\n" + table(found, order) + "\n\n" + details(bench.results))
+    if found:
+        say("\n" + table(found, order) + "\n\n" + details(bench.results))
+    if live.lines_of(bench.results):
+        say("\n" + live.lines_of(bench.results))
     say(f"\nmedians of {ROUNDS} rounds (memory, growth: {STEPS}), {AT_ONCE} "
         "sessions at once, one worker each; "
         f"{time.monotonic() - began:.0f} s")

@@ -4,8 +4,11 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import threading
 import time
+from contextlib import closing
+from pathlib import Path
 
 import clients
 import daemon
@@ -91,6 +94,58 @@ def test_history_follows_the_customer(gate):
                                      "bot").code == 0, "control", 10, pause=.2)
     assert plan_lines(gate) == (lines, attempts)
     assert "bot" in lease(gate, "release", "198.18.40.11")
+
+
+def ledger():
+    path = next(Path("/var/lib/sallyport").glob("*.db"))
+    return closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True))
+
+
+def unsettled(db):
+    """Are leases written that the table has not followed yet?"""
+    return db.execute("SELECT EXISTS (SELECT 1 FROM lease "
+                      "WHERE was IS NOT NULL)").fetchone()[0]
+
+
+def test_control_killed_between_ledger_and_table(gate):
+    """Nobody gets a history that is another's, and none is counted twice: in
+    the middle of a file whose last line is the one with a history."""
+    line, file = net.address("second", 4), daemon.ETC / "storm"
+    others = [f"198.18.{100 + i // 250}.{1 + i % 250}" for i in range(36000)]
+
+    def attempts():
+        told = json.loads(gate.cli("--json", "zombie", "show", line).out)
+        return (told["line"] or {"attempts": 0})["attempts"]
+
+    lease(gate, "bind", line, "robot")
+    clients.swaks("second", net.address("mxa", 4), "info@alpha.example", "k")
+    known = proc.wait_until(attempts, "an attempt to be counted", 5)
+    gate.expected = ["control"]
+    for turn in range(4):
+        who = ("anna", "robot")[turn % 2]
+        file.write_text("".join(f"{other} {who}-{i}\n"
+                                for i, other in enumerate(others))
+                        + f"{line} {who}\n")
+        asked = threading.Thread(target=gate.cli, args=(
+            "lease", "bind", "--file", str(file)))
+        # in the milliseconds in which the table follows
+        control, late = gate.only("sallyport:ctl"), time.monotonic() + 20
+        asked.start()
+        with ledger() as db:
+            while not unsettled(db) and time.monotonic() < late:
+                pass
+            os.kill(control, signal.SIGKILL)
+            asked.join()
+            assert unsettled(db), "it was settled before it was killed"
+        proc.wait_until(lambda: gate.cli("lease", "bind", line, who).code == 0,
+                        "control", 20, pause=.2)
+        with ledger() as db:
+            proc.wait_until(lambda: not unsettled(db), "the table to follow", 10)
+        told = attempts()
+        assert told == 0 if who == "anna" else told <= known, (turn, told)
+    file.write_text("".join(f"{other}\n" for other in others) + f"{line}\n")
+    lease(gate, "release", "--file", str(file))
+    gate.wait_all()
 
 
 def test_leases_survive_a_restart(gate):
