@@ -8,7 +8,8 @@
 #include "proxyd/ledger.h"
 
 /*
- * Tell every entry, then the lines that those of customers stand for. Reads the file itself when it may, else asks the daemon.
+ * Tell every entry, then the lines that those of customers stand for. Reads the
+ * file itself when it may, else asks the daemon.
  * An exit status: 0 done (also when there is no ledger yet), 1 with the reason
  * on standard error, 3 neither way was open.
  */
