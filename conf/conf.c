@@ -239,6 +239,8 @@ block_text_check(struct load *l, const struct block_conf *b,
 bool
 conf_has_submission(const struct conf *c)
 {
+	if (c->unknown_origin == UNKNOWN_ORIGIN)
+		return true;
 	for (size_t i = 0; i < c->nservers; i++)
 		if (c->servers[i].submission.mode != TLS_NONE)
 			return true;

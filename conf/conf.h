@@ -129,6 +129,9 @@ struct class_conf {
 /* Of connections to one server. */
 enum server_source { FROM_DEFAULT, FROM_CLIENT, FROM_GATEWAY };
 
+/* submit towards a server that is not listed, in the order of the words. */
+enum unknown_origin { UNKNOWN_BLOCK, UNKNOWN_ORIGIN };
+
 enum proxy { PROXY_OFF, PROXY_SUBMISSION, PROXY_ALL };
 
 struct server_conf {
@@ -140,6 +143,8 @@ struct server_conf {
 				 * verified chain must hold; none: any */
 	size_t npins;
 	bool own;		/* belongs to the provider: pass_destinations */
+	bool is_unlisted;	/* never in a configuration: a host without a
+				 * known name (proxyd/origin.h) */
 	bool xclient;		/* tell it the line's address, if it listens */
 	enum server_source source;
 	enum proxy proxy;	/* PROXY header: on which connections */
@@ -239,6 +244,7 @@ struct conf {
 	struct zombie_conf zombie;
 	struct block_conf zombie_block;	/* smtp.block with zombie.text and url */
 
+	enum unknown_origin unknown_origin;
 	bool read_replies;	/* smtp.read_replies: evidence in relay */
 	bool pop3_wrap;		/* pop3.wrap = "listed" */
 	bool imap_wrap;		/* imap.wrap = "listed" */

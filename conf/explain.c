@@ -74,8 +74,15 @@ explain_submit(const struct conf *c, FILE *out)
 		fputc('\n', out);
 	}
 	explain_quota(&c->limits, out);
-	fputs("    Servers that are not listed are refused as in block:\n",
-		out);
+	if (c->unknown_origin == UNKNOWN_ORIGIN)
+		fputs("    To servers that are not listed it is carried to port "
+			"465 or 587 of the same host, whose\n    certificate "
+			"may be for any name of a trusted authority; where a "
+			"host has neither, it is\n    refused as in block:\n",
+			out);
+	else
+		fputs("    Servers that are not listed are refused as in "
+			"block:\n", out);
 }
 
 /* What the choice of a stage means to who is refused. */

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 
 #include "proxyd/identity.h"
+#include "proxyd/origin.h"
 #include "proxyd/session.h"
 #include "proxyd/tls.h"
 
@@ -151,6 +152,7 @@ check_tls(struct session *s)
 	}
 	if (s->no_alpn)
 		tls_offer_never(c->ssl);
+	origin_stands(s);
 	s->tls = (uint8_t)tls_version(c->ssl);
 	if (SSL_session_reused(c->ssl))
 		s->relay->counters.tls_resumed++;

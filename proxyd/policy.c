@@ -1,11 +1,11 @@
 /*
  * policy.c - what a captured connection gets
  *
- * Pure: configuration, server table, levels and two addresses in, a decision out. The
- * same order as the kernel's rules: allowlist, class, then the exception for
- * the provider's own hosts. A submit line that dials a server which is not
- * listed is treated as block (smtp.unknown_origin), own hosts included in the
- * exception.
+ * Pure: configuration, server table, levels and two addresses in, a decision
+ * out. The same order as the kernel's rules: allowlist, class, then the exception
+ * for the provider's own hosts. A submit line that dials a server which is not
+ * listed is treated as block, own hosts included in the exception; or, by
+ * smtp.unknown_origin, carried to that host's own submission (origin.c).
  *
  * The client chooses both addresses, within what the kernel captured.
  */
@@ -104,8 +104,9 @@ static void
 decide_submit(const struct conf *conf, const struct addr *origin,
 	struct decision *d)
 {
-	if (d->server != -1 && conf->servers[d->server].submission.mode !=
-	    TLS_NONE)
+	if (d->server == -1 ? conf->unknown_origin == UNKNOWN_ORIGIN &&
+	    !is_pass_destination(conf, origin, -1) :
+	    conf->servers[d->server].submission.mode != TLS_NONE)
 		d->treatment = TREAT_SUBMIT;
 	else
 		decide_block(conf, origin, REASON_UNKNOWN_ORIGIN, d);

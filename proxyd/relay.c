@@ -33,6 +33,7 @@
 #include "lib/log.h"
 #include "proxyd/lines.h"
 #include "proxyd/offer.h"
+#include "proxyd/origin.h"
 #include "proxyd/roles.h"
 #include "proxyd/sandbox.h"
 #include "proxyd/session.h"
@@ -536,6 +537,9 @@ prepare(struct process *p)
 	r->base = event_base_new();
 	r->upstream = upstream_new(r->conf, need_sockets, p);
 	r->offers = offers_new(r);
+	if (r->conf->unknown_origin == UNKNOWN_ORIGIN &&
+	    (r->origins = origins_new()) == NULL)
+		return -1;
 	r->scratch = calloc(1, sizeof(*r->scratch));
 	r->sink[0] = malloc(SINK_SIZE);
 	r->sink[1] = malloc(SINK_SIZE);
@@ -563,6 +567,7 @@ dispose(struct process *p)
 	if (p->leave != NULL)
 		event_free(p->leave);
 	offers_free(&r->offers);
+	origins_free(&r->origins);
 	upstream_free(&r->upstream);
 	tls_free(&r->tls);
 	allowmap_free(&p->ledger);

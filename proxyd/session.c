@@ -25,6 +25,7 @@
 #include "proxyd/adaptive.h"
 #include "proxyd/contact.h"
 #include "proxyd/lines.h"
+#include "proxyd/origin.h"
 
 /* DESIGN.md section 6, timers: milliseconds. */
 #define LIMIT_CONNECT 5000
@@ -142,6 +143,7 @@ destroy(struct session *s)
 	TAILQ_REMOVE(&r->sessions, s, link);
 	r->counters.sessions_now--;
 	free(s->context.envelope);
+	free(s->unlisted);
 	free(s);
 }
 
@@ -199,7 +201,8 @@ session_fail(struct session *s, enum reason why, const char *detail)
 {
 	struct sink out[2];
 
-	if (s->phase == PHASE_DEAD || s->phase == PHASE_LINGER)
+	if (s->phase == PHASE_DEAD || s->phase == PHASE_LINGER ||
+	    origin_failed(s, why))
 		return;
 	if (detail != s->machine.notes.detail)
 		notes_detail(&s->machine.notes, (const uint8_t *)detail,
@@ -479,6 +482,17 @@ count_quota(void *arg, enum tally_kind kind, unsigned n)
 		(uint32_t)(relay_now() / 1000), n);
 }
 
+/* A server that is not listed: is there submission at the same host? */
+static void
+look_at_origin(struct session *s, struct decision *d)
+{
+	if (d->treatment != TREAT_SUBMIT || d->server != -1 ||
+	    origin_open(s) == 0)
+		return;
+	d->treatment = TREAT_BLOCK;
+	d->reason = REASON_UNKNOWN_ORIGIN;
+}
+
 static void
 choose_machine(struct session *s, const struct decision *d)
 {
@@ -491,7 +505,8 @@ choose_machine(struct session *s, const struct decision *d)
 	x->quota_arg = s;
 	x->strict = conf->strict;
 	x->src = s->src;
-	x->server = d->server == -1 ? NULL : &conf->servers[d->server];
+	if (s->unlisted == NULL)
+		x->server = d->server == -1 ? NULL : &conf->servers[d->server];
 	x->read_replies = conf->read_replies;
 	x->origin = s->origin;
 	contact_key(s->relay->table, x->key);
@@ -594,6 +609,7 @@ session_open(struct relay *r, int fd, const struct addr *src,
 	if (origin->port == 25)
 		is_new = contact_note(r->table, &r->detect, r->conf,
 			d.class_index, fd, src, origin, r->conf->nfq_queue != 0);
+	look_at_origin(s, &d);
 	choose_machine(s, &d);
 	s->machine.notes.witness.good[EVIDENCE_CONTACT] = is_new == 0;
 	s->machine.notes.witness.bad[EVIDENCE_CONTACT] = is_new == 1;

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "conf/conf.h"
 #include "proxyd/chan.h"
 #include "proxyd/offer.h"
 #include "proxyd/policy.h"
@@ -30,12 +31,20 @@ enum phase {
 	PHASE_DEAD	/* freed when the loop returns */
 };
 
+/* A server that is not listed: origin.h. */
+struct origin_server {
+	struct server_conf conf;
+	char name[ADDR_STRLEN + 8];	/* an address literal */
+	bool tried_both;
+};
+
 struct session {
 	TAILQ_ENTRY(session) link;
 	struct relay *relay;
 	struct chan side[2];
 	struct machine machine;
 	struct context context;
+	struct origin_server *unlisted;	/* NULL: the server is, or none */
 	struct upstream_waiter waiter;
 	struct offer_waiter asked;
 	struct event timer;

@@ -109,6 +109,15 @@ void submit_await(struct machine *m, enum smtp_state state, unsigned wait);
 /* 530: no MAIL before 235. */
 void submit_wants_login(struct machine *m, struct sink *to);
 
+/* Dial the server again, as context->server says now. */
+enum act smtp_submit_redial(struct machine *m);
+
+/* ---- smtp_block.c ---- */
+
+/* Answer in the place of submit, whose client has been greeted and waits for the
+ * reply to its EHLO or HELO. What was noted stays; m->context has changed. */
+enum act smtp_block_take_over(struct machine *m, struct sink out[2]);
+
 /* ---- smtp_chunk.c: BDAT through submit ---- */
 
 enum act chunk_command(struct machine *m, const struct command *c,

@@ -118,6 +118,26 @@ block_hello(struct machine *m, const struct command *c, struct sink *out)
 		sink_text(out, "250 %s\r\n", m->context->gateway);
 }
 
+enum act
+smtp_block_take_over(struct machine *m, struct sink out[2])
+{
+	struct notes notes = m->notes;
+	struct smtp s = m->u.smtp;
+	struct command c = { .verb = s.is_ehlo ? VERB_EHLO : VERB_HELO,
+		.arg = (const uint8_t *)s.argument, .arg_len = s.argument_len };
+
+	smtp_block_init(m, m->context);
+	m->notes = notes;
+	m->notes.stage = STAGE_GREETING;
+	m->reason = REASON_UNKNOWN_ORIGIN;
+	m->u.smtp.state = SMTP_BLOCKED;
+	m->u.smtp.commands = 1;
+	m->u.smtp.errors = s.errors;
+	m->expect[CLIENT] = EXPECT_LINE;
+	block_hello(m, &c, &out[CLIENT]);
+	return ACT_NONE;
+}
+
 /* Everything that needs an EHLO which was not refused. */
 static void
 block_mail(struct machine *m, const struct command *c, struct sink *out)

@@ -102,6 +102,13 @@ dial(struct machine *m, struct endpoint to, bool tunnel)
 	return ACT_DIAL;
 }
 
+enum act
+smtp_submit_redial(struct machine *m)
+{
+	m->u.smtp.state = SMTP_GREET;
+	return dial(m, m->context->server->submission, false);
+}
+
 static void
 send_ehlo(struct machine *m, struct sink out[2])
 {

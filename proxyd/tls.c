@@ -342,6 +342,17 @@ tls_free(struct tls **t)
 	*t = NULL;
 }
 
+/* Of a server that nobody has listed there is none: any name of a certificate
+ * that a trusted authority vouches for will do. */
+static int
+set_name(SSL *ssl, const struct server_conf *server)
+{
+	if (server->is_unlisted)
+		return 0;
+	return SSL_set_tlsext_host_name(ssl, server->name) == 1 &&
+		SSL_set1_host(ssl, server->name) == 1 ? 0 : -1;
+}
+
 SSL *
 tls_open(struct tls *t, const struct server_conf *server, unsigned index,
 	const struct addr *to, BIO *bio)
@@ -350,8 +361,7 @@ tls_open(struct tls *t, const struct server_conf *server, unsigned index,
 	SSL_SESSION *ticket = s != NULL ? store_pop(s) : NULL;
 	SSL *ssl = SSL_new(t->ctx);
 
-	if (ssl == NULL || SSL_set_tlsext_host_name(ssl, server->name) != 1 ||
-	    SSL_set1_host(ssl, server->name) != 1 ||
+	if (ssl == NULL || set_name(ssl, server) != 0 ||
 	    SSL_set_ex_data(ssl, ex_server, (void *)(uintptr_t)server) != 1) {
 		SSL_free(ssl);
 		SSL_SESSION_free(ticket);
@@ -415,12 +425,13 @@ tls_verified(SSL *ssl, char *why, size_t cap)
 	long verdict = SSL_get_verify_result(ssl);
 	X509 *cert = SSL_get0_peer_certificate(ssl);
 	const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+	const struct server_conf *server = SSL_get_ex_data(ssl, ex_server);
 
 	if (verdict != X509_V_OK) {
 		snprintf(why, cap, "%s", verdict_words(verdict));
 		return -1;
 	}
-	if (cert == NULL || name == NULL) {
+	if (cert == NULL || (name == NULL && !server->is_unlisted)) {
 		snprintf(why, cap, "no certificate");
 		return -1;
 	}
@@ -428,7 +439,7 @@ tls_verified(SSL *ssl, char *why, size_t cap)
 		s->alpn = ALPN_TAKEN;
 	if (!SSL_session_reused(ssl))
 		return 0;
-	if (X509_check_host(cert, name, 0,
+	if (!server->is_unlisted && X509_check_host(cert, name, 0,
 		X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) != 1) {
 		snprintf(why, cap, "hostname mismatch (resumed session)");
 		return -1;

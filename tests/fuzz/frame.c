@@ -5,6 +5,11 @@
  * lines and as a payload, whole and cut: what is found must not depend on the
  * cuts, both readers of a payload must agree on its end, and what payload_clean
  * writes must have one line ending, no NUL and one end, for every reader.
+ *
+ * Differential: beside the machines stands a reader of RFC 5321 written here from
+ * its text, which searches instead of counting states. Both must see the same end
+ * of data, and it must read the same message out of what came and of what we
+ * send on, but for what is mended.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -93,6 +98,66 @@ first_end(const uint8_t *p, size_t n)
 	return n;
 }
 
+/*
+ * The reference. "The sequence <CRLF>.<CRLF>" ends the data, and the CRLF may be
+ * the one that ended DATA itself (sections 4.1.1.4, 4.5.2). Where it ends, or n
+ * and *end_r is false.
+ */
+static size_t
+reference_end(const uint8_t *p, size_t n, bool *end_r)
+{
+	const uint8_t *at;
+
+	*end_r = true;
+	if (n >= 3 && memcmp(p, ".\r\n", 3) == 0)
+		return 3;
+	at = memmem(p, n, "\r\n.\r\n", 5);
+	*end_r = at != NULL;
+	return at == NULL ? n : (size_t)(at - p) + 5;
+}
+
+/*
+ * The message in it: "if the first character of a line is a period and there are
+ * other characters on the line, the first character is deleted" (4.5.2); with
+ * mend, a lone LF as CRLF and a lone CR as a blank. Its length.
+ */
+static size_t
+reference_text(const uint8_t *p, size_t n, bool mend, uint8_t *out)
+{
+	size_t len = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		bool starts = i == 0 || (i >= 2 && p[i - 2] == '\r' &&
+			p[i - 1] == '\n');
+		bool pair = i + 1 < n && p[i] == '\r' && p[i + 1] == '\n';
+
+		if (starts && p[i] == '.' && i + 1 < n)
+			continue;
+		if (pair || (mend && p[i] == '\n')) {
+			out[len++] = '\r';
+			out[len++] = '\n';
+			i += pair;
+		} else
+			out[len++] = mend && p[i] == '\r' ? ' ' : p[i];
+	}
+	return len;
+}
+
+/* Of a payload with its end: in as it came, out as we send it on. */
+static void
+check_same_message(const uint8_t *in, size_t n, const uint8_t *out, size_t m)
+{
+	uint8_t *a = malloc(2 * n + 8), *b = malloc(2 * m + 8);
+	size_t alen, blen;
+
+	check(a != NULL && b != NULL);
+	alen = reference_text(in, n - 3, true, a);
+	blen = reference_text(out, m - 3, false, b);
+	check(alen == blen && memcmp(a, b, alen) == 0);
+	free(a);
+	free(b);
+}
+
 static void
 check_payload(const uint8_t *p, size_t n, unsigned seed)
 {
@@ -100,7 +165,7 @@ check_payload(const uint8_t *p, size_t n, unsigned seed)
 	uint8_t dotted = 0;
 	size_t used, got, used2, got2, at;
 	enum payload_status status;
-	bool end;
+	bool end, found;
 
 	check(out != NULL && again != NULL);
 	status = clean(p, n, 0, out, &used, &got);
@@ -116,6 +181,9 @@ check_payload(const uint8_t *p, size_t n, unsigned seed)
 		check(out[i] != '\n' || (i > 0 && out[i - 1] == '\r'));
 		check(out[i] != '\r' || (i + 1 < got && out[i + 1] == '\n'));
 	}
+	check(reference_end(p, n, &found) == at && found == end);
+	if (status == PAYLOAD_END)
+		check_same_message(p, used, out, got);
 	check(first_end(out, got) == (status == PAYLOAD_END ? got - 2 : got));
 	/* Clean is clean: a second time changes nothing. */
 	check(clean(out, got, 0, again, &used2, &got2) ==

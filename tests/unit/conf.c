@@ -637,8 +637,6 @@ not_yet(void **state)
 	} rows[] = {
 		{ "gateway = { backend = \"nft\"; };",
 		  NOT_YET("gateway.backend", "nft", "\"iptables\"") },
-		{ "smtp = { unknown_origin = \"origin\"; };",
-		  NOT_YET("smtp.unknown_origin", "origin", "\"block\"") },
 		{ "pop3 = { wrap = \"opportunistic\"; };",
 		  NOT_YET("pop3.wrap", "opportunistic",
 			"\"off\", \"listed\"") },
