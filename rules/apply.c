@@ -29,6 +29,9 @@
 
 #define NEW "_new"
 
+/* From so many elements on a set is filled by netlink, not as text. */
+#define BULK 1000
+
 struct set_state {
 	bool created;	/* was not there before */
 	bool filled;	/* SET_new exists */
@@ -168,14 +171,68 @@ set_write(struct apply *a, FILE *f, const struct set *s)
 	if (snap_set(&a->before, name) == NULL) {
 		a->state[i].created = true;
 		render_set_create(f, s, "");
-		render_set_entries(f, s, "", a->now, false);
+		if (s->nentries < BULK)
+			render_set_entries(f, s, "", a->now, false);
 	} else if (s->filled_by_daemon) {
 		render_set_entries(f, s, "", a->now, true);
 	} else {
 		a->state[i].filled = true;
 		render_set_create(f, s, NEW);
-		render_set_entries(f, s, NEW, a->now, false);
+		if (s->nentries < BULK)
+			render_set_entries(f, s, NEW, a->now, false);
 	}
+}
+
+/* A thousand elements a message: neither we nor ipset make text of them. */
+static int
+set_fill_bulk(struct apply *a, struct gate *g, const struct set *s)
+{
+	const size_t i = (size_t)(s - a->sets.all);
+	char name[SET_NAME_SIZE], full[SET_NAME_SIZE + sizeof(NEW)];
+	struct allow_element e[ALLOW_FILL_MAX];
+	size_t n = 0;
+
+	set_name(name, s->base, s->family);
+	snprintf(full, sizeof(full), "%s%s", name,
+		a->state[i].created ? "" : NEW);
+	for (size_t k = 0; k < s->nentries; k++) {
+		const struct set_entry *from = &s->entries[k];
+		int64_t left = from->until - a->now;
+
+		e[n].prefix = from->prefix;
+		e[n].element = from->nomatch ? ELEMENT_HOLE : ELEMENT_MATCH;
+		e[n++].seconds = from->until == 0 ? 0 : left < 1 ? 1 : left;
+		if (n < ALLOW_FILL_MAX && k + 1 < s->nentries)
+			continue;
+		if (gate_fill(g, full, s->family, s->timeout, e, n) != 0) {
+			report_add(&a->r, "error", "set %s takes no elements",
+				full);
+			return -1;
+		}
+		n = 0;
+	}
+	return 0;
+}
+
+static int
+sets_fill_bulk(struct apply *a)
+{
+	struct gate *g = NULL;
+	int result = 0;
+
+	for (size_t i = 0; i < a->sets.n && result == 0; i++) {
+		if (a->sets.all[i].nentries < BULK ||
+		    !(a->state[i].created || a->state[i].filled))
+			continue;
+		if (g == NULL && (g = gate_open()) == NULL) {
+			report_add(&a->r, "error", "no netlink socket to fill "
+				"sets by");
+			return -1;
+		}
+		result = set_fill_bulk(a, g, &a->sets.all[i]);
+	}
+	gate_close(&g);
+	return result;
 }
 
 static int
@@ -216,6 +273,8 @@ sets_apply(struct apply *a)
 	}
 	result = ipset_restore(a, text);
 	free(text);
+	if (result == 0)
+		result = sets_fill_bulk(a);
 	for (size_t i = 0; i < a->sets.n && result == 0; i++)
 		if (a->state[i].filled)
 			result = set_swap(a, &a->sets.all[i]);

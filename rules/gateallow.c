@@ -45,7 +45,7 @@ put_u32(struct nlmsghdr *head, uint16_t type, uint32_t value)
 
 static void
 put_element(struct nlmsghdr *head, const struct prefix *p, bool hole,
-	int64_t seconds)
+	bool timeout, int64_t seconds)
 {
 	struct nlattr *ip = mnl_attr_nest_start(head, IPSET_ATTR_IP);
 	bool v4 = p->family == AF_INET;
@@ -55,8 +55,9 @@ put_element(struct nlmsghdr *head, const struct prefix *p, bool hole,
 		p->ip);
 	mnl_attr_nest_end(head, ip);
 	mnl_attr_put_u8(head, IPSET_ATTR_CIDR, p->len);
-	put_u32(head, IPSET_ATTR_TIMEOUT, seconds > SET_TIMEOUT_MAX ?
-		SET_TIMEOUT_MAX : (uint32_t)seconds);
+	if (timeout)
+		put_u32(head, IPSET_ATTR_TIMEOUT, seconds > SET_TIMEOUT_MAX ?
+			SET_TIMEOUT_MAX : (uint32_t)seconds);
 	if (hole)
 		put_u32(head, IPSET_ATTR_CADT_FLAGS, IPSET_FLAG_NOMATCH);
 }
@@ -75,7 +76,7 @@ gate_allow(struct gate *g, enum allow_set set, bool second,
 	head = gate_message(mem, g, add ? IPSET_CMD_ADD : IPSET_CMD_DEL,
 		p->family, name, 0);
 	data = mnl_attr_nest_start(head, IPSET_ATTR_DATA);
-	put_element(head, p, element == ELEMENT_HOLE, add ? seconds : 0);
+	put_element(head, p, element == ELEMENT_HOLE, true, add ? seconds : 0);
 	mnl_attr_nest_end(head, data);
 	error = gate_exchange(g, head, answer, sizeof(answer));
 	/* deleting what is not there; ENOENT is a set that does not exist */
@@ -187,32 +188,41 @@ gate_allow_create(struct gate *g, enum allow_set set, uint8_t family, size_t n)
 }
 
 int
-gate_allow_fill(struct gate *g, enum allow_set set, uint8_t family,
+gate_fill(struct gate *g, const char *name, uint8_t family, bool timeout,
 	const struct allow_element *e, size_t n)
 {
 	/* 64 octets an element; a nested attribute ends at 65535 */
 	static char mem[ALLOW_FILL_MAX * 64 + 512]
 		__attribute__((aligned(4)));
-	char name[SET_NAME_SIZE + sizeof(SECOND)], answer[1024];
 	struct nlattr *all, *data;
 	struct nlmsghdr *head;
+	char answer[1024];
 	int error;
 
 	if (n > ALLOW_FILL_MAX)
 		return -1;
-	name_of(name, set, family, true);
 	head = gate_message(mem, g, IPSET_CMD_ADD, family, name, 0);
 	put_u32(head, IPSET_ATTR_LINENO, 0);
 	all = mnl_attr_nest_start(head, IPSET_ATTR_ADT);
 	for (size_t i = 0; i < n; i++) {
 		data = mnl_attr_nest_start(head, IPSET_ATTR_DATA);
 		put_element(head, &e[i].prefix, e[i].element == ELEMENT_HOLE,
-			e[i].seconds);
+			timeout, e[i].seconds);
 		mnl_attr_nest_end(head, data);
 	}
 	mnl_attr_nest_end(head, all);
 	error = gate_exchange(g, head, answer, sizeof(answer));
 	return error == 0 ? 0 : gate_refused(g, name, error);
+}
+
+int
+gate_allow_fill(struct gate *g, enum allow_set set, uint8_t family,
+	const struct allow_element *e, size_t n)
+{
+	char name[SET_NAME_SIZE + sizeof(SECOND)];
+
+	return gate_fill(g, name_of(name, set, family, true), family, true, e,
+		n);
 }
 
 int

@@ -187,5 +187,8 @@ struct allow_element {
 #define ALLOW_FILL_MAX 1024
 int gate_allow_fill(struct gate *g, enum allow_set set, uint8_t family,
 	const struct allow_element *e, size_t n);
+/* The same for any hash:net; timeout: its elements may expire. */
+int gate_fill(struct gate *g, const char *set, uint8_t family, bool timeout,
+	const struct allow_element *e, size_t n);
 
 #endif

@@ -114,6 +114,58 @@ def foreign_lines():
             and "sallyport" not in line]
 
 
+def big_list():
+    """Thousands in both families: plain, relayed (a hole in a prefix that
+    passes), ending, over already."""
+    later, past = "2036-01-01T00:00:00Z", "2001-01-01T00:00:00Z"
+    lines = ["198.18.0.0/17"]
+    for n in range(1500):
+        rest = ("", " port25=relay", f" until={later}", f" until={past}")[n % 4]
+        lines += [f"198.18.{n // 250}.{n % 250 + 1}{rest}",
+                  f"2001:db8:{16 + n // 256:x}:{n % 256:x}00::/56{rest}"]
+    return "\n".join(lines) + "\n"
+
+
+def test_a_big_list_goes_in_whole(gate):
+    """By netlink, into a set that is there and into one that is not; what
+    `ipset' says is in it is what `verify' and the file say."""
+    file = daemon.ETC / "allow.list"
+    before = file.read_text()
+    # without the daemon, which would put back what its own file says
+    gate.stop()
+    file.write_text(big_list())
+    try:
+        for first in ("apply", "remove"):
+            if first == "remove":
+                assert gate.rules("remove").ok
+            result = gate.rules("apply")
+            assert result.ok, result.out
+            for family, plain in ((4, 750 + 1), (6, 750)):
+                saved = proc.run("gw", ["ipset", "save",
+                                        f"sallyport_allow{family}"]).out
+                held = [line for line in saved.splitlines()
+                        if line.startswith("add ")]
+                holes = sum("nomatch" in line for line in held)
+                ending = sum(" timeout 0" not in line for line in held)
+                assert len(held) - holes == plain, len(held)
+                assert holes == (375 if family == 4 else 0), holes
+                assert ending == 375, ending
+            assert in_set("sallyport_allow4", "198.18.0.1")
+            assert not in_set("sallyport_allow4", "198.18.0.2")
+            assert in_set("sallyport_acarry4", "198.18.0.2")
+            assert in_set("sallyport_allow4", "198.18.0.4")     # by the /17
+            result = gate.rules("verify")
+            assert result.ok, result.out
+    finally:
+        file.write_text(before)
+        gate.start()
+        gate.wait_all()
+
+
+def in_set(name, address):
+    return proc.run("gw", ["ipset", "test", name, address]).ok
+
+
 def test_foreign_rules_are_left_alone(without_rules):
     """The operator's own rules survive apply, a second apply, and remove."""
     gate = without_rules

