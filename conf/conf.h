@@ -264,6 +264,7 @@ struct conf {
 	struct lpm *allow_lpm;	/* prefix -> index into allow */
 
 	char *ledger_file;
+	unsigned ledger_days;	/* levels and leases that were */
 	/* Entries of the ledger as far as this process has to know them, or
 	 * NULL: belongs to whoever set it. On the same prefix they win over
 	 * allow. */

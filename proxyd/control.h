@@ -126,6 +126,13 @@ struct control {
 	size_t look_at;
 	unsigned zombie_seconds;
 
+	/* ctllevel.c */
+	struct ledger_levels level_rows;	/* changes to be written */
+	bool levels_busy, levels_look, levels_restored;
+	uint64_t levels_print;	/* of the levels that are written; 0: none */
+	uint64_t levels_lost;	/* changes that are not in the ledger */
+	unsigned levels_seconds;
+
 	/* ctllease.c */
 	struct scribe_job *lease_waits, **lease_waits_end;
 	bool lease_busy;	/* one is with the scribe */
@@ -150,6 +157,33 @@ void ctlzombie_close(struct control *c);
 /* "zombies", and what followed "zombie " in a request. */
 void ctlzombie_list(struct client *cl);
 void ctlzombie_request(struct client *cl, char *rest);
+
+/* A line as its class writes it; since when a level's word is. */
+void ctlzombie_text(const struct control *c, const struct line_key *k,
+	char out[LINE_STRLEN]);
+int64_t ctlzombie_since(const struct control *c, uint32_t word);
+/* The record of a line, and the thresholds, as members of o. */
+void ctlzombie_show(const struct control *c, const struct line_key *k,
+	json_t *o);
+/* A level from before a restart, without a word in the log. 0 or -1. */
+int ctlzombie_bring_back(struct control *c, struct line_record *r,
+	const struct line_key *k, uint8_t level, bool pinned);
+
+/* ---- ctllevel.c ---- */
+
+/* A change, for the ledger; evidence (malloc) is taken, NULL: no memory. */
+void ctllevel_note(struct control *c, const struct ledger_level *change,
+	char *evidence);
+void ctllevel_second(struct control *c);
+/* A job of the scribe about levels, done or failed. */
+void ctllevel_done(struct control *c, struct scribe_job *j);
+void ctllevel_close(struct control *c);
+
+/* ---- ctlwhy.c ---- */
+
+/* What followed "why " in a request; answers in time. */
+void ctlwhy_request(struct client *cl, char *rest);
+void ctlwhy_done(struct control *c, struct scribe_job *j, struct client *cl);
 
 /* ---- ctlallow.c ---- */
 

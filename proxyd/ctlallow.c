@@ -449,6 +449,14 @@ job_done(void *arg, struct scribe_job *j)
 		ctllease_done(c, j, cl);
 		return;
 	}
+	if (j->op == SCRIBE_WHY) {
+		ctlwhy_done(c, j, cl);
+		return;
+	}
+	if (j->op == SCRIBE_LEVELS || j->op == SCRIBE_RESTORE) {
+		ctllevel_done(c, j);
+		return;
+	}
 	if (j->rc < 0) {
 		job_failed(c, j, cl);
 		return;
@@ -589,9 +597,10 @@ ctlallow_status(const struct control *c)
 
 	if (c->allow != NULL)
 		(void)allowmap_all(c->allow, &n);
-	return json_pack("{s:s,s:b,s:I,s:I}", "file", c->conf->ledger_file,
+	return json_pack("{s:s,s:b,s:I,s:I,s:I}", "file", c->conf->ledger_file,
 		"ok", c->ledger_ok, "entries", (json_int_t)n, "failures",
-		(json_int_t)c->ledger_errors);
+		(json_int_t)c->ledger_errors, "levels_lost",
+		(json_int_t)c->levels_lost);
 }
 
 /* ---- each second ---- */

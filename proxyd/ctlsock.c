@@ -392,6 +392,8 @@ execute(struct client *cl)
 		ask_reload(cl);
 	else if (strcmp(cl->request, "plan") == 0)
 		ctlplan_request(cl);
+	else if (strncmp(cl->request, "why ", 4) == 0)
+		ctlwhy_request(cl, cl->request + 4);
 	else if (strcmp(cl->request, "zombies") == 0)
 		ctlzombie_list(cl);
 	else if (strncmp(cl->request, "zombie ", 7) == 0)

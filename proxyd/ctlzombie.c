@@ -11,11 +11,12 @@
  * or clear a level; by what it writes of bad hours and customers one can end a
  * day after it was set, or not end by itself.
  *
- * All that is known of a level is its word in the table: which, since which hour,
+ * All that counts of a level is its word in the table: which, since which hour,
  * pinned or not. It outlives this process and moves with the line's lease; the
- * words are looked through now and then.
+ * words are looked through now and then. ctllevel.c keeps them over a restart.
  */
 #include <event2/event.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +59,19 @@ class_of(const struct control *c, const struct line_key *k)
 	return class < 0 ? NULL : &c->conf->classes[class];
 }
 
+void
+ctlzombie_text(const struct control *c, const struct line_key *k,
+	char out[LINE_STRLEN])
+{
+	const struct class_conf *class = class_of(c, k);
+
+	line_format(k, class == NULL ? 0 : class->port_block, out);
+}
+
 /* ---- what is told ---- */
+
+static json_t *show_line(const struct control *c, const struct line_record *r,
+	const struct line_key *k);
 
 static void
 put_score(struct kv *k, const struct line_record *r, enum evidence kind)
@@ -103,8 +116,28 @@ put_numbers(const struct control *c, struct kv *k, const struct line_record *r)
 	}
 }
 
+/* The same for the ledger. */
 static void
-tell(const struct control *c, const struct line_record *r,
+write_level(struct control *c, const struct line_record *r,
+	const struct line_key *key, enum level level, enum level was,
+	const struct who *who)
+{
+	struct ledger_level e = { .at = time(NULL), .was = (uint8_t)was,
+		.is = (uint8_t)level, .pinned = (table_level(c->table, r) &
+		LEVEL_PINNED) != 0 };
+	json_t *shown = show_line(c, r, key);
+
+	ctlzombie_text(c, key, e.line);
+	snprintf(e.who, sizeof(e.who), "%s", who->name);
+	snprintf(e.why, sizeof(e.why), "%.*s", (int)sizeof(e.why) - 1,
+		who->why);
+	ctllevel_note(c, &e, json_dumps(shown, JSON_COMPACT |
+		JSON_ENSURE_ASCII));
+	json_decref(shown);
+}
+
+static void
+tell(struct control *c, const struct line_record *r,
 	const struct line_key *key, enum level level, enum level was,
 	const struct who *who)
 {
@@ -112,10 +145,10 @@ tell(const struct control *c, const struct line_record *r,
 	char line[1024], text[LINE_STRLEN];
 	struct kv k;
 
+	ctlzombie_text(c, key, text);
 	kv_open(&k, line, sizeof(line), level == LEVEL_CLEAN ? "clear" :
 		level_name[level]);
-	kv_word(&k, "line", line_format(key, class == NULL ? 0 :
-		class->port_block, text));
+	kv_word(&k, "line", text);
 	kv_word(&k, "class", class == NULL ? "" : class->name);
 	kv_word(&k, "was", level_name[was]);
 	if (table_level(c->table, r) & LEVEL_PINNED)
@@ -125,6 +158,7 @@ tell(const struct control *c, const struct line_record *r,
 		kv_text(&k, "why", who->why, strlen(who->why));
 	put_numbers(c, &k, r);
 	log_line(level == LEVEL_ZOMBIE ? LOG_NOTICE : LOG_INFO, line);
+	write_level(c, r, key, level, was, who);
 }
 
 /* ---- levels ---- */
@@ -149,6 +183,21 @@ since_of(uint32_t word)
 	uint32_t hour = word >> LEVEL_HOUR_SHIFT;
 
 	return hour == 0 ? 0 : (hour - 1) * HOUR;
+}
+
+int64_t
+ctlzombie_since(const struct control *c, uint32_t word)
+{
+	return word == 0 ? 0 : table_unix(c->table, since_of(word));
+}
+
+int
+ctlzombie_bring_back(struct control *c, struct line_record *r,
+	const struct line_key *k, uint8_t level, bool pinned)
+{
+	return table_set_level(c->table, r, k, level | flags_of(c, k, level) |
+		(pinned ? LEVEL_PINNED : 0) | (uint32_t)detect_hour(table_now(
+		c->table)) << LEVEL_HOUR_SHIFT);
 }
 
 /* 0, or -1: the table has no room for the line. */
@@ -283,6 +332,7 @@ on_zombies(evutil_socket_t fd, short what, void *arg)
 	look_on(c);
 	if (c->zombie_seconds++ % SWEEP_SECONDS == 0)
 		sweep(c);
+	ctllevel_second(c);
 }
 
 int
@@ -303,6 +353,7 @@ ctlzombie_close(struct control *c)
 {
 	if (c->ev_zombies != NULL)
 		event_free(c->ev_zombies);
+	ctllevel_close(c);
 }
 
 /* ---- answers ---- */
@@ -336,14 +387,13 @@ show_line(const struct control *c, const struct line_record *r,
 	unsigned accepted, known = detect_outcomes(r, &accepted);
 	char text[LINE_STRLEN];
 
+	ctlzombie_text(c, k, text);
 	return json_pack("{s:s,s:s,s:s,s:I,s:b,s:o,s:I,s:I,s:b,s:I,s:I,s:I,s:I,"
 		"s:I,s:I,s:I}",
-		"line", line_format(k, class == NULL ? 0 : class->port_block,
-			text),
+		"line", text,
 		"class", class == NULL ? "" : class->name,
 		"level", level_name[word & LEVEL_MASK],
-		"since", (json_int_t)(word == 0 ? 0 : table_unix(c->table,
-			since_of(word))),
+		"since", (json_int_t)ctlzombie_since(c, word),
 		"pinned", (word & LEVEL_PINNED) != 0,
 		"evidence", show_kinds(c, r),
 		"destinations", (json_int_t)lround(table_destinations(r)),
@@ -440,6 +490,21 @@ change(struct control *c, const char *verb, const struct line_key *k,
 		NULL : "the table of lines has no room for it";
 }
 
+void
+ctlzombie_show(const struct control *c, const struct line_key *k, json_t *o)
+{
+	const struct line_record *r = table_find(c->table, k);
+
+	json_object_set_new(o, "suspect", json_real(c->detect.suspect /
+		(double)SCORE_ONE));
+	json_object_set_new(o, "probable", json_real(c->detect.probable /
+		(double)SCORE_ONE));
+	json_object_set_new(o, "zombie", json_real(c->detect.zombie /
+		(double)SCORE_ONE));
+	json_object_set_new(o, "record", r == NULL ? json_null() :
+		show_line(c, r, k));
+}
+
 /* "show LINE", "clear|pin|add LINE [WHY...]". */
 void
 ctlzombie_request(struct client *cl, char *rest)
@@ -449,8 +514,8 @@ ctlzombie_request(struct client *cl, char *rest)
 	const char *wrong = NULL;
 	char name[LEDGER_WHO_MAX], why[160] = "";
 	const struct who who = { name, rest };
-	const struct line_record *r;
 	struct line_key k;
+	json_t *answer;
 
 	ctlwords_who(cl->uid, name);
 	if (strcmp(verb, "show") != 0 && strcmp(verb, "clear") != 0 &&
@@ -466,11 +531,11 @@ ctlzombie_request(struct client *cl, char *rest)
 		ctlsock_error(cl, wrong);
 		return;
 	}
-	r = table_find(c->table, &k);
-	ctlsock_answer(cl, json_pack("{s:b,s:s,s:f,s:f,s:f,s:o}", "ok", 1,
-		"action", action_word[c->conf->zombie.action],
-		"suspect", c->detect.suspect / (double)SCORE_ONE,
-		"probable", c->detect.probable / (double)SCORE_ONE,
-		"zombie", c->detect.zombie / (double)SCORE_ONE,
-		"line", r == NULL ? json_null() : show_line(c, r, &k)));
+	answer = json_pack("{s:b,s:s}", "ok", 1, "action",
+		action_word[c->conf->zombie.action]);
+	ctlzombie_show(c, &k, answer);
+	/* its name in this answer since the first version */
+	json_object_set(answer, "line", json_object_get(answer, "record"));
+	json_object_del(answer, "record");
+	ctlsock_answer(cl, answer);
 }

@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "conf/allowmap.h"
+#include "zombie/line.h"
 
 struct ledger;
 
@@ -103,6 +104,52 @@ int ledger_effects(struct ledger *l, const struct conf *conf,
 struct lease_list;
 int ledger_effects_of_leases(struct ledger *l, const struct conf *conf,
 	const struct lease_list *list, int64_t now, struct ledger_effects *out);
+
+/* ---- ledgerlevel.c: levels of lines, and who had them ---- */
+
+#define LEDGER_EVIDENCE_MAX 2048	/* JSON, with NUL */
+
+struct ledger_level {		/* a change */
+	int64_t at;
+	char line[LINE_STRLEN];
+	uint8_t was, is;	/* enum level */
+	bool pinned;
+	char who[LEDGER_WHO_MAX], why[LEDGER_WHY_MAX];
+	const char *evidence;	/* JSON object */
+};
+
+struct ledger_now {		/* a level that holds */
+	char line[LINE_STRLEN];
+	uint8_t level;
+	bool pinned;
+	int64_t since;		/* Unix time */
+};
+
+struct ledger_levels {
+	struct ledger_level *row;
+	size_t n;
+	struct ledger_now *now;	/* has_now: all there are, replaces the rest */
+	size_t nnow;
+	bool has_now;
+	uint64_t table;		/* where they come from: table_id() */
+};
+
+/* Changes, and the levels of now, in one transaction; what is older than so many
+ * days goes. 0 or -1. */
+int ledger_levels(struct ledger *l, const struct ledger_levels *w, int64_t now,
+	unsigned days);
+/* The levels of now that come from another table than this: before a restart. */
+int ledger_each_now(struct ledger *l, uint64_t table,
+	void (*each)(void *arg, const struct ledger_now *e), void *arg);
+/* The latest n changes of a line up to a time, latest first, with the customer
+ * who had it then ("" nobody). */
+int ledger_each_level(struct ledger *l, const char *line, int64_t until,
+	unsigned n, void (*each)(void *arg, const struct ledger_level *e,
+		const char *customer), void *arg);
+/* Who had a line at a time: 1, from since to until (0: still), 0 nobody that is
+ * remembered, -1. */
+int ledger_holder(struct ledger *l, const char *line, int64_t at,
+	char customer_r[CONF_CUSTOMER_MAX], int64_t *since_r, int64_t *until_r);
 
 struct ledger_import {
 	uint64_t added, changed, same;

@@ -6,6 +6,7 @@
  * ledgerimport.c  a file of them in one transaction
  * ledgerlease.c   leases (lease.h)
  * ledgerline.c    entries of customers
+ * ledgerlevel.c   levels of lines
  */
 #ifndef SALLYPORT_LEDGER_IMPL_H
 #define SALLYPORT_LEDGER_IMPL_H
@@ -21,6 +22,8 @@ enum statement {
 	CHANGED,
 	LEASE_GET, LEASE_PUT, LEASE_HEIR, LEASE_GONE, LEASE_SETTLED,
 	LEASE_UNSETTLED, LEASE_LINES, CUSTOMERS, STORED_GET, STORED_DEL, STORED_PUT, STORED_OVER,
+	PAST_NEW, PAST_AT, PAST_OVER,
+	LEVEL_NEW, LEVEL_OF, LEVEL_OVER, NOW_CLEAR, NOW_PUT, NOW_ALL,
 	STATEMENTS
 };
 

@@ -6,7 +6,7 @@
  * transactions; write rows of the audit trail. Does not: know what an entry
  * is for.
  *
- * Called by ledger.c and ledgerimport.c only. Values are bound, never pasted.
+ * Called by the ledger's other files only. Values are bound, never pasted.
  * The file's directory belongs to control: who has taken that over controls
  * the file, so it is read with a distrusting SQLite.
  *
@@ -19,7 +19,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define VERSION 2
+#define VERSION 3
 #define BUSY_MS 3000
 #define PREFIX_KEY 18
 
@@ -68,6 +68,30 @@ static const char *const sql[STATEMENTS] = {
 		"(customer, family, line, at, content) "
 		"VALUES (?1, ?2, ?3, ?4, ?5)",
 	[STORED_OVER] = "DELETE FROM stored WHERE at < ?1",
+	[PAST_NEW] = "INSERT INTO lease_past (line, customer, since, until) "
+		"SELECT line, customer, since, ?2 FROM lease WHERE line = ?1 "
+		"AND customer <> ''",
+	/* who has it now is in lease, and comes first */
+	[PAST_AT] = "SELECT customer, since, 0 FROM lease WHERE line = ?1 "
+		"AND customer <> '' AND since <= ?2 UNION ALL "
+		"SELECT customer, since, until FROM lease_past WHERE line = ?1 "
+		"AND since <= ?2 AND until > ?2 LIMIT 1",
+	[PAST_OVER] = "DELETE FROM lease_past WHERE id IN (SELECT id FROM "
+		"lease_past WHERE until < ?1 ORDER BY until LIMIT 10000)",
+	[LEVEL_NEW] = "INSERT INTO level (at, line, customer, was, level, "
+		"pinned, who, why, evidence) "
+		"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+	[LEVEL_OF] = "SELECT at, customer, was, level, pinned, who, why, "
+		"evidence FROM level WHERE line = ?1 AND at <= ?2 "
+		"ORDER BY at DESC, id DESC LIMIT ?3",
+	[LEVEL_OVER] = "DELETE FROM level WHERE id IN (SELECT id FROM level "
+		"WHERE at < ?1 ORDER BY at LIMIT 10000)",
+	[NOW_CLEAR] = "DELETE FROM level_now",
+	[NOW_PUT] = "INSERT OR REPLACE INTO level_now "
+		"(line, level, pinned, since, origin) "
+		"VALUES (?1, ?2, ?3, ?4, ?5)",
+	[NOW_ALL] = "SELECT line, level, pinned, since FROM level_now "
+		"WHERE origin <> ?1",
 };
 
 /* Step n brings version n to n + 1. A step that has been released never
@@ -91,6 +115,21 @@ static const char *const migration[VERSION] = {
 	"line TEXT NOT NULL, at INTEGER NOT NULL, content BLOB NOT NULL, "
 	"PRIMARY KEY (customer, family, line)) WITHOUT ROWID;"
 	"CREATE INDEX stored_at ON stored (at);",
+	"CREATE TABLE lease_past (id INTEGER PRIMARY KEY, line TEXT NOT NULL, "
+	"customer TEXT NOT NULL, since INTEGER NOT NULL, "
+	"until INTEGER NOT NULL);"
+	"CREATE INDEX lease_past_line ON lease_past (line, until);"
+	"CREATE INDEX lease_past_until ON lease_past (until);"
+	"CREATE TABLE level (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, "
+	"line TEXT NOT NULL, customer TEXT NOT NULL, was INTEGER NOT NULL, "
+	"level INTEGER NOT NULL, pinned INTEGER NOT NULL, who TEXT NOT NULL, "
+	"why TEXT NOT NULL, evidence TEXT NOT NULL);"
+	"CREATE INDEX level_line ON level (line, at);"
+	"CREATE INDEX level_at ON level (at);"
+	/* origin: the table of lines that they were read from */
+	"CREATE TABLE level_now (line TEXT PRIMARY KEY, "
+	"level INTEGER NOT NULL, pinned INTEGER NOT NULL, "
+	"since INTEGER NOT NULL, origin INTEGER NOT NULL) WITHOUT ROWID;",
 };
 
 /* ---- keys ---- */

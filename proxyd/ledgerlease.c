@@ -72,6 +72,19 @@ write_row(struct ledger *l, const struct lease *e, const char *customer,
 	return ledgerdb_finish(l, st, "write the lease");
 }
 
+/* Who had it, for those who ask later. */
+static int
+remember_past(struct ledger *l, const struct lease *e, int64_t now)
+{
+	sqlite3_stmt *st = ledgerdb_statement(l, PAST_NEW);
+
+	if (st == NULL)
+		return -1;
+	ledgerdb_bind_text(st, 1, e->line, LINE_STRLEN);
+	sqlite3_bind_int64(st, 2, now);
+	return ledgerdb_finish(l, st, "remember the lease");
+}
+
 static int
 change(struct ledger *l, struct lease *e, bool is_release, int64_t now)
 {
@@ -86,6 +99,8 @@ change(struct ledger *l, struct lease *e, bool is_release, int64_t now)
 		e->is_changed = strcmp(e->customer, e->was) != 0;
 	if (!e->is_changed)
 		return 0;
+	if (had == 1 && remember_past(l, e, now) != 0)
+		return -1;
 	return write_row(l, e, is_release ? "" : e->customer, now);
 }
 

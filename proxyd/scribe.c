@@ -40,6 +40,16 @@ struct scribe {
 	void *arg;
 };
 
+void
+scribe_levels_free(struct ledger_levels *w)
+{
+	for (size_t i = 0; i < w->n; i++)
+		free((char *)w->row[i].evidence);
+	free(w->row);
+	free(w->now);
+	memset(w, 0, sizeof(*w));
+}
+
 struct scribe_job *
 scribe_job_new(enum scribe_op op)
 {
@@ -66,6 +76,7 @@ scribe_job_free(struct scribe_job *j)
 	lease_list_free(&j->leases);
 	free(j->import.text);
 	free(j->gone);
+	scribe_levels_free(&j->levels);
 	free(j->effects.effect);
 	free(j->text);
 	free(j);
@@ -266,6 +277,84 @@ show(struct ledger *l, const struct conf *conf, struct scribe_job *j)
 	return rc;
 }
 
+static void
+why_level(void *arg, const struct ledger_level *e, const char *customer)
+{
+	json_t *evidence = json_loads(e->evidence, 0, NULL);
+
+	json_array_append_new(arg, json_pack("{s:I,s:s,s:i,s:i,s:b,s:s,s:s,s:o?}",
+		"at", (json_int_t)e->at, "customer", customer, "was", e->was,
+		"is", e->is, "pinned", e->pinned, "who", e->who, "why", e->why,
+		"evidence", evidence));
+}
+
+static json_t *
+why_holder(struct ledger *l, const struct scribe_job *j)
+{
+	char customer[LEASE_CUSTOMER_MAX];
+	int64_t since, until;
+
+	if (j->about.line[0] == '\0' || ledger_holder(l, j->about.line,
+		    j->about.at, customer, &since, &until) != 1)
+		return json_null();
+	return json_pack("{s:s,s:I,s:I}", "customer", customer, "since",
+		(json_int_t)since, "until", (json_int_t)until);
+}
+
+/* Changes of entries for exactly the line, and of its customer. */
+static json_t *
+why_allow(struct ledger *l, const struct scribe_job *j, const char *customer)
+{
+	const struct ledger_entry of = { .customer = customer };
+	json_t *array = json_array();
+
+	if (j->entry.item.prefix.family != 0)
+		(void)ledger_each_audit(l, &j->entry, audit_one, array);
+	if (customer != NULL)
+		(void)ledger_each_audit(l, &of, audit_one, array);
+	return array;
+}
+
+/* What is written down about a line, at a time. */
+static int
+why(struct ledger *l, struct scribe_job *j)
+{
+	json_t *levels = json_array(), *holder = why_holder(l, j), *o;
+	const char *customer = json_string_value(json_object_get(holder,
+		"customer"));
+	int rc = 0;
+
+	if (j->about.line[0] != '\0')
+		rc = ledger_each_level(l, j->about.line, j->about.at, 5,
+			why_level, levels);
+	o = json_pack("{s:o,s:o,s:o}", "levels", levels, "allow",
+		why_allow(l, j, customer), "holder", holder);
+	if (rc == 0 && (o == NULL || (j->text = json_dumps(o, JSON_COMPACT |
+			    JSON_ENSURE_ASCII)) == NULL))
+		rc = fail(j, "memory");
+	json_decref(o);
+	return rc;
+}
+
+static void
+restore_one(void *arg, const struct ledger_now *e)
+{
+	struct ledger_levels *w = arg;
+	struct ledger_now *more;
+
+	if (w->nnow == LEVELS_NOW_MAX)
+		return;
+	/* an array that doubles */
+	if ((w->nnow & (w->nnow - 1)) == 0) {
+		more = reallocarray(w->now, w->nnow == 0 ? 1 : 2 * w->nnow,
+			sizeof(*more));
+		if (more == NULL)
+			return;
+		w->now = more;
+	}
+	w->now[w->nnow++] = *e;
+}
+
 static int
 perform(struct scribe *s, struct scribe_job *j)
 {
@@ -297,6 +386,13 @@ perform(struct scribe *s, struct scribe_job *j)
 		return ledger_lease_settle(l, j->leases, j->now);
 	case SCRIBE_UNSETTLED:
 		return ledger_lease_unsettled(l, j->leases);
+	case SCRIBE_LEVELS:
+		return ledger_levels(l, &j->levels, j->now, conf->ledger_days);
+	case SCRIBE_RESTORE:
+		return ledger_each_now(l, j->levels.table, restore_one,
+			&j->levels);
+	case SCRIBE_WHY:
+		return why(l, j);
 	}
 	return -1;
 }

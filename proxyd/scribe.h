@@ -17,6 +17,8 @@ struct scribe;
 
 /* Jobs that may wait. */
 #define SCRIBE_JOBS_MAX 64
+/* Levels that are kept over a restart. */
+#define LEVELS_NOW_MAX 262144
 
 enum scribe_op {
 	SCRIBE_LOAD,	/* map_r, memfd_r */
@@ -28,12 +30,23 @@ enum scribe_op {
 	SCRIBE_WATCH,	/* rc 1: somebody else has changed the file */
 	SCRIBE_LEASE,	/* leases, or fd (taken) with conf; leases */
 	SCRIBE_SETTLE,	/* leases: the table has followed */
-	SCRIBE_UNSETTLED	/* leases: an earlier control's, not followed */
+	SCRIBE_UNSETTLED,	/* leases: an earlier control's, not followed */
+	SCRIBE_LEVELS,	/* levels, written */
+	SCRIBE_RESTORE,	/* levels.table; levels.now: those of another table */
+	SCRIBE_WHY	/* about, entry (its prefix, or none); text: JSON object */
 };
 
 struct scribe_gone {
 	struct allow_item item;	/* prefix.family 0: of customer */
 	char customer[CONF_CUSTOMER_MAX];
+};
+
+/* What `sallyport why' wants to know of a line. */
+struct scribe_why {
+	char line[LINE_STRLEN];	/* "": none, only the prefix */
+	int64_t at;
+	struct addr src, dst;	/* the asker's; dst.family 0: any server */
+	bool is_past;
 };
 
 struct scribe_job {
@@ -48,6 +61,8 @@ struct scribe_job {
 	int64_t now;
 	int fd;			/* of IMPORT, LEASE: a file, or -1 */
 	struct lease_list *leases;
+	struct ledger_levels levels;	/* its arrays and texts are the job's */
+	struct scribe_why about;
 	bool has_submission;
 	volatile uint64_t progress;
 	/* results */
@@ -74,6 +89,7 @@ void scribe_stop(struct scribe **s);
 /* Takes the job (of scribe_job_new). -1: too many wait; the job is freed. */
 int scribe_post(struct scribe *s, struct scribe_job *j);
 struct scribe_job *scribe_job_new(enum scribe_op op);
+void scribe_levels_free(struct ledger_levels *w);
 void scribe_job_free(struct scribe_job *j);
 
 #endif

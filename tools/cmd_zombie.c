@@ -13,6 +13,7 @@
 
 #include "tools/answer.h"
 #include "tools/cmd.h"
+#include "tools/zombie_words.h"
 
 #define SECONDS 15
 #define LINE_MAX_CHARS 80
@@ -96,8 +97,8 @@ print_kind(const json_t *line, size_t i)
 		" (no part in levels: its count option says so)");
 }
 
-static void
-print_evidence(const json_t *answer, const json_t *line)
+void
+zombie_words(const json_t *answer, const json_t *line)
 {
 	char first[32], last[32];
 
@@ -145,7 +146,7 @@ print_line(const json_t *answer, const char *asked)
 	if (strcmp(level, "zombie") == 0)
 		printf("port 25: zombie.action = \"%s\"\n",
 			answer_text(answer, "action"));
-	print_evidence(answer, line);
+	zombie_words(answer, line);
 }
 
 static int

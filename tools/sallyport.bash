@@ -22,7 +22,7 @@ _sallyport() {
 		esac
 	done
 	case $words in
-	'') words='check rules allow lease zombies zombie bypass plan probe simulate status reload healthy -c --json --help --version' ;;
+	'') words='check rules allow lease zombies zombie why bypass plan probe simulate status reload healthy -c --json --help --version' ;;
 	' rules') words='show apply verify remove --json --help' ;;
 	' bypass') words='all list end --for --line --destination --json --help' ;;
 	' bypass end') words='all --line --destination --json --help' ;;
@@ -45,6 +45,7 @@ _sallyport() {
 		words='--file --json --help'
 		;;
 	' zombie') words='show clear pin add --json --help' ;;
+	' why'*) words='--at --json --help' ;;
 	' zombie show'*) words='--json --help' ;;
 	' zombie '*) words='--why --json --help' ;;
 	' plan'*) words='--probe --json --help' ;;

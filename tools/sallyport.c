@@ -109,10 +109,17 @@ static const struct command commands[] = {
 		"What was counted stays. Clearing a clean line is no error.\n" },
 	{ "zombie pin", "LINE [--why TEXT]", cmd_zombie_pin,
 		"a line keeps its level until it is cleared",
-		"It does not decay, nor expire. Ends with the daemon.\n" },
+		"It does not decay, nor expire, and outlives the daemon.\n" },
 	{ "zombie add", "LINE [--why TEXT]", cmd_zombie_add,
 		"a line is a zombie, because you say so; pinned",
 		"zombie.action applies to it at once.\n" },
+	{ "why", "ADDR[:PORT] [DESTINATION] [--at TIME]", cmd_why,
+		"why a line gets what it gets, step by step",
+		"Whose line it is, which entry of the allowlist counts, which "
+		"level it has on\nwhat evidence, what its next connection gets. "
+		"DESTINATION is a server's\naddress. With --at "
+		"2026-11-25T18:14:00Z: who had it then, and what is\nwritten "
+		"about it until then (ledger.days).\n" },
 	{ "bypass list", "", cmd_bypass_list,
 		"show what is bypassed, and for how long",
 		"Asks the kernel; needs root.\n" },

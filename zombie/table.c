@@ -368,6 +368,12 @@ table_now(const struct table *t)
 	return (uint32_t)(boottime() - t->head->epoch);
 }
 
+uint64_t
+table_id(const struct table *t)
+{
+	return t->head->id;
+}
+
 int64_t
 table_unix(const struct table *t, uint32_t when)
 {

@@ -174,6 +174,9 @@ void table_notice(struct table *t, const struct line_record *r);
  */
 int table_noticed(struct table *t, uint64_t *at, struct line_record **r_r);
 
+/* Different for each table that was ever made. */
+uint64_t table_id(const struct table *t);
+
 /* Every record with a level, in slot order; NULL ends. *at starts as 0. Reads
  * the levels alone: a millisecond for a million lines. */
 struct line_record *table_next_level(const struct table *t, size_t *at);

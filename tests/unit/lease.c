@@ -1,9 +1,10 @@
 /*
- * lease.c - unit tests of proxyd/ledgerlease.c and leaseread.c
+ * lease.c - unit tests of proxyd/ledgerlease.c, ledgerlevel.c and leaseread.c
  *
  * On a ledger of its own: who has a line and who had it, which other line a
  * customer has, histories that wait for their customer, and a control that is
- * killed between writing leases down and moving what the table knows of them.
+ * killed between writing leases down and moving what the table knows of them; who
+ * had a line at a time, and its levels.
  */
 #include <setjmp.h>
 #include <signal.h>
@@ -266,6 +267,151 @@ a_killed_control_leaves_notes(void **state)
 	ledger_close(&l);
 }
 
+static void
+expect_holder(struct ledger *l, int64_t at, const char *who, int64_t since,
+	int64_t until)
+{
+	char customer[LEASE_CUSTOMER_MAX];
+	int64_t from, to;
+
+	assert_int_equal(ledger_holder(l, "198.18.0.7", at, customer, &from,
+		&to), who[0] != '\0');
+	assert_string_equal(customer, who);
+	if (who[0] == '\0')
+		return;
+	assert_int_equal(from, since);
+	assert_int_equal(to, until);
+}
+
+static void
+who_had_it_is_remembered(void **state)
+{
+	const struct ledger_levels none = { .n = 0 };
+	struct ledger *l = opened();
+
+	(void)state;
+	lease(l, false, "198.18.0.7 anna\n", 100, NULL);
+	lease(l, false, "198.18.0.7 bert\n", 200, NULL);
+	lease(l, true, "198.18.0.7\n", 300, NULL);
+	lease(l, false, "198.18.0.7 carl\n", 400, NULL);
+	expect_holder(l, 99, "", 0, 0);
+	expect_holder(l, 100, "anna", 100, 200);
+	expect_holder(l, 199, "anna", 100, 200);
+	expect_holder(l, 200, "bert", 200, 300);
+	expect_holder(l, 300, "", 0, 0);
+	expect_holder(l, 400, "carl", 400, 0);
+	/* forgotten to the day, those that hold never */
+	assert_int_equal(ledger_levels(l, &none, 200 + 10 * DAY, 10), 0);
+	expect_holder(l, 150, "anna", 100, 200);
+	assert_int_equal(ledger_levels(l, &none, 201 + 10 * DAY, 10), 0);
+	expect_holder(l, 150, "", 0, 0);
+	expect_holder(l, 250, "bert", 200, 300);
+	assert_int_equal(ledger_levels(l, &none, 900 * DAY, 10), 0);
+	expect_holder(l, 800 * DAY, "carl", 400, 0);
+	ledger_close(&l);
+}
+
+/* ---- levels ---- */
+
+struct told {
+	char text[512];
+};
+
+static void
+tell_level(void *arg, const struct ledger_level *e, const char *customer)
+{
+	struct told *t = arg;
+	size_t len = strlen(t->text);
+
+	snprintf(t->text + len, sizeof(t->text) - len,
+		"%lld %u>%u%s %s %s %s %s|", (long long)e->at, e->was, e->is,
+		e->pinned ? " pinned" : "", e->who, e->why, customer,
+		e->evidence);
+}
+
+static void
+tell_now(void *arg, const struct ledger_now *e)
+{
+	struct told *t = arg;
+	size_t len = strlen(t->text);
+
+	snprintf(t->text + len, sizeof(t->text) - len, "%s %u%s %lld|", e->line,
+		e->level, e->pinned ? " pinned" : "", (long long)e->since);
+}
+
+static void
+levels_with_their_evidence(void **state)
+{
+	struct ledger_level row[] = {
+		{ .at = 100, .line = "198.18.0.7", .was = 0, .is = 1,
+		  .who = "evidence", .evidence = "{\"a\":1}" },
+		{ .at = 200, .line = "198.18.0.7", .was = 1, .is = 3,
+		  .pinned = true, .who = "hana", .why = "it's \"so\"",
+		  .evidence = "{}" },
+		{ .at = 200, .line = "198.18.0.8", .is = 1, .who = "evidence",
+		  .evidence = "{}" },
+	};
+	struct ledger_levels w = { .row = row, .n = 3 };
+	struct told t = { "" };
+	struct ledger *l = opened();
+
+	(void)state;
+	lease(l, false, "198.18.0.7 anna\n", 50, NULL);
+	assert_int_equal(ledger_levels(l, &w, 300, 1), 0);
+	assert_int_equal(ledger_each_level(l, "198.18.0.7", 300, 5, tell_level,
+		&t), 0);
+	assert_string_equal(t.text, "200 1>3 pinned hana it's \"so\" anna {}|"
+		"100 0>1 evidence  anna {\"a\":1}|");
+	t.text[0] = '\0';
+	assert_int_equal(ledger_each_level(l, "198.18.0.7", 199, 5, tell_level,
+		&t), 0);
+	assert_string_equal(t.text, "100 0>1 evidence  anna {\"a\":1}|");
+	w.n = 0;
+	assert_int_equal(ledger_levels(l, &w, 201 + DAY, 1), 0);
+	t.text[0] = '\0';
+	assert_int_equal(ledger_each_level(l, "198.18.0.8", 999999, 5,
+		tell_level, &t), 0);
+	assert_string_equal(t.text, "");
+	ledger_close(&l);
+}
+
+static void
+expect_now(struct ledger *l, uint64_t table, const char *want)
+{
+	struct told t = { "" };
+
+	assert_int_equal(ledger_each_now(l, table, tell_now, &t), 0);
+	assert_string_equal(t.text, want);
+}
+
+/* They come back to another table, never to the one they came from. */
+static void
+levels_of_now(void **state)
+{
+	struct ledger_now now[] = {
+		{ .line = "198.18.0.7", .level = 3, .pinned = true, .since = 7 },
+		{ .line = "198.18.0.8", .level = 1, .since = 8 },
+	};
+	struct ledger_levels w = { .now = now, .nnow = 2, .has_now = true,
+		.table = 0xfedcba9876543210 };
+	struct ledger *l = opened();
+
+	(void)state;
+	assert_int_equal(ledger_levels(l, &w, NOW, 90), 0);
+	expect_now(l, w.table, "");
+	ledger_close(&l);
+	l = opened();
+	expect_now(l, 1, "198.18.0.7 3 pinned 7|198.18.0.8 1 8|");
+	w.has_now = false;	/* changes alone leave them as they are */
+	w.nnow = 0;
+	assert_int_equal(ledger_levels(l, &w, NOW, 90), 0);
+	expect_now(l, 1, "198.18.0.7 3 pinned 7|198.18.0.8 1 8|");
+	w.has_now = true;
+	assert_int_equal(ledger_levels(l, &w, NOW, 90), 0);
+	expect_now(l, 1, "");
+	ledger_close(&l);
+}
+
 /* No commit, no note. */
 static void
 a_mistake_in_a_file_changes_nothing(void **state)
@@ -315,6 +461,9 @@ main(void)
 		cmocka_unit_test_setup(a_killed_control_leaves_notes, fresh),
 		cmocka_unit_test_setup(a_mistake_in_a_file_changes_nothing,
 			fresh),
+		cmocka_unit_test_setup(who_had_it_is_remembered, fresh),
+		cmocka_unit_test_setup(levels_with_their_evidence, fresh),
+		cmocka_unit_test_setup(levels_of_now, fresh),
 	};
 	int failures;
 

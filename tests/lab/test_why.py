@@ -1,0 +1,263 @@
+"""`sallyport why': what an abuse desk reads to the person on the phone.
+
+Twelve situations, each with the whole text: times, counts and scores that depend
+on the moment are put in brackets first.
+"""
+
+import json
+import re
+import time
+
+import pytest
+
+import daemon
+import net
+import proc
+from test_zombies import bot, config, show, wait_level
+
+CGN = "198.18.64.1"
+
+
+def cgn_config():
+    """With a class behind CGN, and lines that become suspect early."""
+    return config("block").replace("subscribers = (", """subscribers = (
+  { class = "mobile"; prefixes = ( "198.18.64.0/24" ); port_block = 1024;
+    port25 = "block"; enforce = "all"; },""", 1)
+
+
+@pytest.fixture(scope="module", name="desk")
+def fixture_desk(world, running):
+    del world
+    running.restart(cgn_config())
+    yield running
+    running.restart(daemon.quick())
+
+
+def why(gate, *args):
+    """The answer, without what the moment decides."""
+    result = gate.cli("why", *args)
+    assert result.ok, result.out
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "[time]", result.out)
+    text = re.sub(r"score +\d+\.\d", "score [n]", text)
+    text = re.sub(r"  \d+ of \d+ ", "  [n] of [n] ", text)
+    return re.sub(r"\d+ (destinations|attempts an hour|attempts|sessions)",
+                  r"[n] \1", text)
+
+
+def cli(gate, *args):
+    result = gate.cli(*args)
+    assert result.ok, result.out
+    return result
+
+
+REFUSED = ("Its next connection to port 25 is refused with the operator's "
+           "text\n")
+NEW = "Level: clean; no connection of it has been seen\n"
+
+
+def test_allowlisted(desk):
+    line = "198.18.41.1"
+    cli(desk, "allow", "add", line, "--pin", "--why", "ticket 4711")
+    assert why(desk, line) == f"""\
+{line} is line {line} of class dynamic; no lease says whose it is
+Allowlist: {line}/32 says port25=pass, for ever (ledger)
+  {line}/32 was added [time] by root: ticket 4711
+{NEW}Its next connection to port 25 goes straight to the server; we do not see it
+"""
+    cli(desk, "allow", "del", line)
+    assert "(line 1 of the allow file)" in why(desk, "198.18.3.99")
+
+
+def test_blocked(desk):
+    assert why(desk, "198.18.41.2") == f"""\
+198.18.41.2 is line 198.18.41.2 of class dynamic; no lease says whose it is
+Allowlist: no entry counts for it
+{NEW}{REFUSED}"""
+    # towards the provider's own host
+    own = net.address("isp", 4)
+    assert why(desk, "198.18.41.2", own).endswith(
+        f"port 25 of {own} (mail.isp.example) reaches it: "
+        "pass_destinations\n")
+
+
+@pytest.fixture(name="lenient")
+def fixture_lenient(desk):
+    """Nobody becomes a zombie so soon."""
+    desk.reconfigure(cgn_config().replace("zombie = {",
+                                          "zombie = { zombie = 60.0;", 1))
+    yield desk
+    desk.reconfigure(cgn_config())
+
+
+@pytest.mark.parametrize("level", ("suspect", "probable"))
+def test_levels_below_zombie(lenient, level):
+    """A wrong name at one server is one voice, at many there are two."""
+    infected = net.fresh_line(6)
+    for i in range(25):
+        bot(infected, 1, i if level == "probable" else 0)
+    wait_level(lenient, infected, level)
+    proc.wait_until(lambda: f"]: {level}, was " in why(lenient, infected),
+                    "the row", 5)
+    text = why(lenient, infected)
+    line = show(lenient, infected)["line"]
+    assert f"is line {line} of class dynamic; no lease" in text, text
+    assert f"Level: {level} since [time]\n" in text, text
+    assert ", by evidence\n" in text
+    assert "HELO names        score [n]  [n] of [n] names it introduced " \
+        "itself with were wrong or new each time\n" in text, text
+    assert text.endswith(REFUSED), text
+    cli(lenient, "zombie", "clear", infected)
+
+
+def test_zombie_and_what_was_at_a_past_time(desk):
+    infected = net.fresh_line(6)
+    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 2))
+    bot(infected, 30)
+    wait_level(desk, infected, "zombie")
+    text = why(desk, infected)
+    assert "Level: zombie since [time]\n" in text, text
+    assert "new destinations" in text and "second voice" in text, text
+    assert text.endswith("Its next connection to port 25 is refused with the "
+                         "text for zombies: zombie.action\n"), text
+    # the ledger has it within two seconds, and then it is history
+    line = show(desk, infected)["line"]
+    proc.wait_until(lambda: "by evidence" in why(desk, infected), "a row", 5)
+    cli(desk, "zombie", "clear", infected, "--why", "cleaned")
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ")
+    proc.wait_until(lambda: ", by root: cleaned" in why(desk, infected),
+                    "the clearing", 5)
+    assert "Level: clean\n" in why(desk, infected)
+    text = why(desk, infected, "--at", began)
+    assert text == f"""\
+At [time]: {infected} is line {line} of class dynamic; no lease says whose it was
+Allowlist: what is written about it until then:
+  nothing
+Level then: clean, as far as is written
+""", text
+    del now
+
+
+def test_pinned(desk):
+    line = "198.18.41.5"
+    cli(desk, "zombie", "add", line, "--why", "police report")
+    proc.wait_until(lambda: "police" in why(desk, line), "a row", 5)
+    assert why(desk, line) == f"""\
+{line} is line {line} of class dynamic; no lease says whose it is
+Allowlist: no entry counts for it
+Level: zombie since [time], pinned by an operator
+  [time]: zombie, was clean, pinned, by root: police report
+Evidence:
+  suspect from 6.9, probable from 9.2, zombie from 11.5 with a second voice
+[n] destinations in this hour, [n] attempts an hour; [n] attempts and [n] sessions in all
+seen from [time] to [time]
+Its next connection to port 25 is refused with the text for zombies: zombie.action
+"""
+    cli(desk, "zombie", "clear", line)
+
+
+def test_lease_changed_and_who_had_it(desk):
+    line = "198.18.41.6"
+    cli(desk, "lease", "bind", line, "anna")
+    time.sleep(1.1)
+    then = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    time.sleep(1.1)
+    cli(desk, "lease", "bind", line, "bert")
+    assert f"; customer bert has had it since [time]\n" in why(desk, line)
+    assert why(desk, line, "--at", then).startswith(
+        f"At [time]: {line} is line {line} of class dynamic; customer anna has "
+        "had it since [time] and until [time]\n")
+    cli(desk, "lease", "release", line)
+    assert "no lease says whose it is" in why(desk, line)
+    assert "customer anna" in why(desk, line, "--at", then)
+
+
+def test_an_entry_of_the_customer(desk):
+    line = "198.18.41.7"
+    cli(desk, "lease", "bind", line, "c-7")
+    cli(desk, "allow", "add", "line:c-7", "port25=relay", "--why", "contract")
+    text = why(desk, line)
+    assert f"Allowlist: {line}/32 says port25=relay, for ever (ledger)\n" \
+        "  line:c-7 was added [time] by root: contract\n" in text, text
+    assert text.endswith("port 25 goes through us unchanged, from its own "
+                         "address\n")
+    cli(desk, "allow", "del", "line:c-7")
+    cli(desk, "lease", "release", line)
+
+
+def test_unknown_address(desk):
+    assert why(desk, "203.0.113.9") == (
+        "203.0.113.9 is in no class of subscribers: nothing of it is "
+        "captured\n")
+
+
+def test_ipv6_is_one_line(desk):
+    """Any address of the prefix."""
+    for host in ("2001:db8:1:7700::1", "2001:db8:1:77ff:a:b:c:d"):
+        assert why(desk, host) == f"""\
+{host} is line 2001:db8:1:7700::/56 of class dynamic; no lease says whose it is
+Allowlist: no entry counts for it
+{NEW}{REFUSED}"""
+
+
+def test_cgn_wants_a_port(desk):
+    assert why(desk, CGN).startswith(
+        f"{CGN} is an address with many lines behind it of class mobile; ask "
+        "with a port, ADDRESS:PORT\n")
+    cli(desk, "lease", "bind", f"{CGN}:2048-3071", "roam-1")
+    assert why(desk, f"{CGN}:2100") == f"""\
+{CGN} is line {CGN}:2048-3071 of class mobile; customer roam-1 has had it since [time]
+Allowlist: no entry counts for it
+{NEW}{REFUSED}"""
+    assert "no lease says" in why(desk, f"{CGN}:4000")
+    cli(desk, "lease", "release", f"{CGN}:2048-3071")
+
+
+def test_expired_entry(desk):
+    line = "198.18.41.8"
+    cli(desk, "allow", "add", line, "--for", "1s", "--why", "for a test")
+    proc.wait_until(lambda: "ended" in why(desk, line), "the end", 6)
+    assert why(desk, line) == f"""\
+{line} is line {line} of class dynamic; no lease says whose it is
+Allowlist: no entry counts for it
+  {line}/32 was ended [time] by sallyportd
+{NEW}{REFUSED}"""
+
+
+def test_submit_class_and_destinations(desk):
+    line = net.address("legacy", 4)
+    text = why(desk, line, net.address("mxa", 4))
+    assert text.endswith("is refused with the operator's text: this server is "
+                         "not listed\n"), text
+    text = why(desk, line, net.address("isp", 4))
+    assert text.endswith("is carried to that server's submission port, after "
+                         "its own user name and password\n"), text
+
+
+@pytest.mark.parametrize("args", (
+    (), ("mail.isp.example",), ("198.18.41.1", "here"),
+    ("198.18.41.1", "--at", "yesterday"),
+    ("198.18.41.1", "--at", "2099-01-01T00:00:00Z"),
+    ("198.18.41.1", "203.0.113.9", "203.0.113.8"), ("--why",)), ids=str)
+def test_bad_words(desk, args):
+    result = desk.cli("why", *args)
+    assert result.code == 2 and "expected ADDRESS[:PORT]" in result.out
+
+
+def test_levels_outlive_a_restart(desk):
+    pinned, seen = "198.18.41.9", net.fresh_line(6)
+    cli(desk, "zombie", "add", pinned, "--why", "kept")
+    bot(seen, 30)
+    wait_level(desk, seen, "zombie")
+    time.sleep(2.5)     # written each second
+    desk.restart(cgn_config())
+    for line, is_pinned in ((pinned, True), (seen, False)):
+        wait_level(desk, line, "zombie")
+        assert show(desk, line)["pinned"] is is_pinned
+    # cleared is cleared: nothing comes back with the next restart
+    cli(desk, "zombie", "clear", seen)
+    cli(desk, "zombie", "clear", pinned)
+    time.sleep(2.5)
+    desk.restart(cgn_config())
+    time.sleep(2)
+    told = json.loads(desk.cli("--json", "zombies").out)
+    assert not told["lines"], told
