@@ -179,6 +179,9 @@ struct zombie_conf {
 	unsigned decay;			/* hours; 0: never */
 	unsigned expiry;		/* hours; 0: never */
 	int action;			/* enum zombie_action */
+	unsigned tarpit_delay;		/* seconds */
+	unsigned tarpit_max;		/* sessions of a relay */
+	int slow;			/* from this level on; 0: off */
 };
 
 /* In the order of zombie.action's words. */

@@ -259,12 +259,24 @@ log_msg(int level, const char *fmt, ...)
 	errno = saved;
 }
 
+static void (*tee_to)(void *arg, const char *line);
+static void *tee_arg;
+
+void
+log_tee(void (*tee)(void *arg, const char *line), void *arg)
+{
+	tee_to = tee;
+	tee_arg = arg;
+}
+
 void
 log_line(int level, const char *line)
 {
 	int saved = errno;
 
 	put(level & LOG_PRIMASK, "", line);
+	if (tee_to != NULL)
+		tee_to(tee_arg, line);
 	errno = saved;
 }
 

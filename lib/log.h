@@ -25,6 +25,9 @@ void log_msg(int level, const char *fmt, ...)
 /* One finished line, unchanged, at the level: session events. */
 void log_line(int level, const char *line);
 
+/* Each line of log_line() to somebody else too; NULL: no more. */
+void log_tee(void (*tee)(void *arg, const char *line), void *arg);
+
 /* The syslog socket, which a child keeps when it closes the rest; -1: none. */
 int log_fd(void);
 

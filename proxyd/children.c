@@ -557,7 +557,7 @@ children_retire(struct parent *p, unsigned seconds)
 		/* control waits for the streams of the relays */
 		c->leave_by = now + ((int64_t)seconds +
 			(c->slot == SLOT_CONTROL ? 4 : 2)) * 1000;
-		child_send_simple(c, MSG_DRAIN, seconds, 0);
+		child_send_simple(c, MSG_DRAIN, seconds, p->stopping);
 	}
 }
 

@@ -447,6 +447,7 @@ drain(struct control *c)
 {
 	c->draining = true;
 	ctlsock_shut(c);
+	ctlevents_shut(c);
 	control_check_drained(c);
 }
 
@@ -488,6 +489,7 @@ take_message(struct control *c, const struct msg *m, int fd)
 		(void)ipc_send(c->parent, &pong, sizeof(pong), NULL, 0);
 		break;
 	case MSG_DRAIN:
+		c->is_last = m->m != 0;
 		drain(c);
 		break;
 	case MSG_RELAY:
@@ -560,6 +562,7 @@ start(struct control *c)
 	if (c->ev_retry == NULL || c->ev_parent == NULL || start_logbook(c) != 0)
 		return -1;
 	c->names = names_new(c->base, c->conf, &calls, c);
+	ctlevents_open(c);
 	if (c->names == NULL || ctlallow_open(c) != 0 || ctlzombie_open(c) != 0 ||
 		ctlsock_open(c) != 0)
 		return -1;
@@ -575,8 +578,10 @@ finish(struct control *c)
 	if (c->ev_logbook != NULL)
 		event_free(c->ev_logbook);
 	ctlsock_close(c);
-	ctlallow_close(c);
+	/* before the scribe ends: it still has something for it */
 	ctlzombie_close(c);
+	ctlallow_close(c);
+	ctlevents_close(c);
 	names_free(&c->names);
 	if (c->ev_parent != NULL)
 		event_free(c->ev_parent);

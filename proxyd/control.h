@@ -57,6 +57,9 @@ struct gate_view {
 	uint8_t state;		/* of MSG_GATE */
 };
 
+/* Event lines that are kept for who asks later. */
+#define EVENTS_KEPT 512
+
 struct client {
 	struct client *next;
 	struct control *control;
@@ -75,6 +78,9 @@ struct client {
 	size_t due;		/* so many of them */
 	uint32_t worst;		/* of their states */
 	json_t *answer_then;
+	struct evbuffer *stream;	/* ctlevents.c; NULL: no such client */
+	bool follows;
+	uint64_t missed;	/* lines it was too slow for */
 };
 
 struct control {
@@ -87,6 +93,7 @@ struct control {
 	struct names *names;
 	bool must_say_known;
 	bool draining;
+	bool is_last;		/* draining, and there is no successor */
 	struct relay relay[RELAYS_MAX];
 	size_t nrelays;		/* highest slot in use + 1 */
 	struct gate_view gate[4];
@@ -117,6 +124,10 @@ struct control {
 	uint64_t ledger_errors;
 	int64_t ledger_alarm;	/* Unix time of the last one */
 	unsigned seconds;
+
+	/* ctlevents.c: the last lines, slot number % EVENTS_KEPT */
+	char *recent[EVENTS_KEPT];
+	uint64_t nrecent;
 
 	/* ctlzombie.c */
 	struct detect detect;
@@ -178,6 +189,15 @@ void ctllevel_second(struct control *c);
 /* A job of the scribe about levels, done or failed. */
 void ctllevel_done(struct control *c, struct scribe_job *j);
 void ctllevel_close(struct control *c);
+
+/* ---- ctlevents.c ---- */
+
+void ctlevents_open(struct control *c);
+/* What followed "events " in a request. */
+void ctlevents_request(struct client *cl, const char *rest);
+/* Followers go: they come back to the successor. */
+void ctlevents_shut(struct control *c);
+void ctlevents_close(struct control *c);
 
 /* ---- ctlwhy.c ---- */
 
@@ -241,6 +261,8 @@ void ctlsock_answer_text(struct client *cl, char *text);
 void ctlsock_error(struct client *cl, const char *why);
 /* The answer comes later; after so many seconds it is `late'. */
 void ctlsock_wait(struct client *cl, unsigned seconds, const char *late);
+/* Closed and forgotten, whatever was asked. */
+void ctlsock_end(struct client *cl);
 struct client *ctlsock_find(struct control *c, uint64_t serial);
 
 /* Begin to take operators on c->listener. 0 or -1. */

@@ -156,7 +156,7 @@ ctllevel_second(struct control *c)
 	}
 	/* one that leaves writes its changes; which levels hold its successor
 	 * knows better */
-	if (look && !c->draining)
+	if (look && (!c->draining || c->is_last))
 		print = fingerprint(c, &n);
 	c->levels_look = false;
 	if (print == c->levels_print && c->level_rows.n == 0)
@@ -213,5 +213,10 @@ ctllevel_done(struct control *c, struct scribe_job *j)
 void
 ctllevel_close(struct control *c)
 {
+	/* whether one is under way or not: they are done in order */
+	c->levels_busy = false;
+	c->levels_look = true;
+	if (c->levels_restored)
+		ctllevel_second(c);
 	scribe_levels_free(&c->level_rows);
 }

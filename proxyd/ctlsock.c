@@ -11,6 +11,7 @@
  * CLIENT_SECONDS (a reload RELOAD_SECONDS), and there are CLIENTS_MAX.
  */
 #include <errno.h>
+#include <event2/buffer.h>
 #include <event2/event.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -230,6 +231,8 @@ client_free(struct client *cl)
 	if (cl->passed >= 0)
 		close(cl->passed);
 	json_decref(cl->answer_then);
+	if (cl->stream != NULL)
+		evbuffer_free(cl->stream);
 	free(cl->answer);
 	free(cl);
 }
@@ -338,6 +341,12 @@ ctlsock_wait(struct client *cl, unsigned seconds, const char *late)
 	event_add(cl->ev, &limit);
 }
 
+void
+ctlsock_end(struct client *cl)
+{
+	client_done(cl);
+}
+
 struct client *
 ctlsock_find(struct control *c, uint64_t serial)
 {
@@ -392,6 +401,8 @@ execute(struct client *cl)
 		ask_reload(cl);
 	else if (strcmp(cl->request, "plan") == 0)
 		ctlplan_request(cl);
+	else if (strncmp(cl->request, "events ", 7) == 0)
+		ctlevents_request(cl, cl->request + 7);
 	else if (strncmp(cl->request, "why ", 4) == 0)
 		ctlwhy_request(cl, cl->request + 4);
 	else if (strcmp(cl->request, "zombies") == 0)

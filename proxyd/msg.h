@@ -21,7 +21,8 @@
 enum msg_type {
 	/* parent -> any child */
 	MSG_PING = 1,		/* n: sequence; answered by MSG_PONG within 2 s */
-	MSG_DRAIN,		/* n: seconds: stop accepting, end what runs */
+	MSG_DRAIN,		/* n: seconds: stop accepting, end what runs;
+				 * m: 1 nobody succeeds, the daemon ends */
 	/* parent -> relay */
 	MSG_SOCKETS,		/* n: 4 or 6; descriptors: fresh upstream sockets */
 	MSG_CONTROL,		/* one descriptor: stream to control (replaces) */

@@ -73,16 +73,29 @@ decide_block(const struct conf *conf, const struct addr *origin,
 	d->reason = why;
 }
 
+static enum level
+level_of(const struct table *t, const struct line_key *line)
+{
+	const struct line_record *r = t == NULL ? NULL : table_find(t, line);
+
+	return r == NULL ? LEVEL_CLEAN : table_level(t, r) & LEVEL_MASK;
+}
+
 bool
 policy_is_zombie(const struct conf *conf, const struct table *t,
 	const struct line_key *line)
 {
-	const struct line_record *r;
+	return conf->zombie.action != ZOMBIE_LOG &&
+		level_of(t, line) == LEVEL_ZOMBIE;
+}
 
-	if (conf->zombie.action == ZOMBIE_LOG || t == NULL)
-		return false;
-	r = table_find(t, line);
-	return r != NULL && (table_level(t, r) & LEVEL_MASK) == LEVEL_ZOMBIE;
+/* Answered by us, or at our pace: may take its time. */
+static void
+decide_slow(const struct conf *conf, const struct table *t, struct decision *d)
+{
+	if (conf->zombie.slow != 0 && (d->treatment == TREAT_BLOCK ||
+		    d->treatment == TREAT_SUBMIT))
+		d->is_slow = (int)level_of(t, &d->line) >= conf->zombie.slow;
 }
 
 /* Port 25 of a class that does not let it pass: false when nothing is to be
@@ -97,6 +110,7 @@ decide_zombie(const struct conf *conf, const struct table *t,
 	d->treatment = conf->zombie.action == ZOMBIE_RESET ? TREAT_RESET :
 		TREAT_BLOCK;
 	d->reason = REASON_ZOMBIE;
+	d->is_slow = conf->zombie.action == ZOMBIE_TARPIT;
 	return true;
 }
 
@@ -165,4 +179,5 @@ policy_decide(const struct conf *conf, const struct upstream *u,
 		d_r->treatment = TREAT_RELAY;
 		break;
 	}
+	decide_slow(conf, t, d_r);
 }

@@ -29,6 +29,7 @@ struct decision {
 	enum reason reason;	/* POLICY, UNKNOWN_ORIGIN, LOOP, ... */
 	int class_index;	/* -1: not a subscriber */
 	int server;		/* listed server at the origin, or -1 */
+	bool is_slow;		/* through the tarpit, if it has room */
 	bool is_policed;	/* carried, but not once the line is a zombie */
 	struct line_key line;	/* the subscriber */
 };

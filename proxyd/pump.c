@@ -32,6 +32,8 @@ is_blocked(const struct session *s, enum side from)
 
 	if (s->machine.expect[from] == EXPECT_DISCARD)
 		return false;
+	if (from == CLIENT && s->slow_until > relay_now())
+		return true;
 	return chan_pending(&s->side[to]) >= CHAN_HIGH ||
 		(s->machine.expect[from] != EXPECT_RAW &&
 			chan_pending(&s->side[from]) >= CHAN_HIGH);
@@ -95,6 +97,8 @@ feed_line(struct session *s, enum side from)
 	/* The limit is for a command, not for each line of its reply. */
 	if (from == CLIENT || s->machine.expect[CLIENT] != EXPECT_NONE)
 		s->moved = true;
+	if (from == CLIENT && s->is_slow)
+		session_slow(s);
 	session_act(s, act);
 	return true;
 }

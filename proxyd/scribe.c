@@ -25,6 +25,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* For the jobs that wait when control ends; a disk may hang. */
+#define LAST_SECONDS 3
+
 struct scribe {
 	pthread_t thread;
 	pthread_mutex_t lock;
@@ -421,7 +424,8 @@ run(void *arg)
 	bool is_bulk;
 
 	pthread_mutex_lock(&s->lock);
-	while (!s->leaving) {
+	/* what was posted before the end is done before it */
+	while (!s->leaving || s->todo != NULL) {
 		struct scribe_job *j = s->todo;
 
 		if (j == NULL) {
@@ -541,7 +545,7 @@ scribe_stop(struct scribe **sp)
 	pthread_cond_signal(&s->wake);
 	pthread_mutex_unlock(&s->lock);
 	clock_gettime(CLOCK_REALTIME, &limit);
-	limit.tv_sec++;
+	limit.tv_sec += LAST_SECONDS;
 	/* one that hangs on its disk keeps its memory; the process ends */
 	if (pthread_timedjoin_np(s->thread, NULL, &limit) != 0)
 		return;

@@ -84,7 +84,7 @@ struct scribe_job {
  * longer. */
 struct scribe *scribe_start(struct event_base *base, const struct conf *conf,
 	void (*done)(void *arg, struct scribe_job *j), void *arg);
-/* Waits for the job under way, a second at most, and drops the others. */
+/* Waits for the jobs that were posted, three seconds at most; none comes back. */
 void scribe_stop(struct scribe **s);
 /* Takes the job (of scribe_job_new). -1: too many wait; the job is freed. */
 int scribe_post(struct scribe *s, struct scribe_job *j);

@@ -13,6 +13,8 @@
 #include "proxyd/session.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +31,7 @@
 
 /* DESIGN.md section 6, timers: milliseconds. */
 #define LIMIT_CONNECT 5000
+#define TARPIT_WINDOW 512	/* octets; a command is no longer */
 #define LIMIT_TLS 10000
 #define LIMIT_LINGER 2000	/* last words are read, or not */
 #define LIMIT_LINGER_FULL 10000	/* last words are not even sent */
@@ -140,6 +143,7 @@ destroy(struct session *s)
 	event_del(&s->timer);
 	if (s->counted)
 		lines_leave(r->lines, &s->line);
+	r->slow_now -= s->is_slow;
 	TAILQ_REMOVE(&r->sessions, s, link);
 	r->counters.sessions_now--;
 	free(s->context.envelope);
@@ -294,6 +298,23 @@ block_deadline(const struct session *s)
 		1000 * (int64_t)s->relay->conf->limits.block_time;
 }
 
+/* Seconds before the greeting. */
+static unsigned
+greeting_delay(const struct session *s)
+{
+	unsigned slow = s->is_slow ? s->relay->conf->zombie.tarpit_delay : 0;
+	unsigned own = s->kind == EVENT_BLOCK ? s->context.block->delay : 0;
+
+	return slow > own ? slow : own;
+}
+
+void
+session_slow(struct session *s)
+{
+	s->slow_until = relay_now() + 1000 *
+		(int64_t)s->relay->conf->zombie.tarpit_delay;
+}
+
 static int64_t
 deadline_of(const struct session *s)
 {
@@ -301,7 +322,7 @@ deadline_of(const struct session *s)
 
 	switch (s->phase) {
 	case PHASE_DELAY:
-		return s->started + 1000 * (int64_t)s->context.block->delay;
+		return s->started + 1000 * (int64_t)greeting_delay(s);
 	case PHASE_SOCKET:
 	case PHASE_CONNECT:
 		at = s->phase_since + LIMIT_CONNECT;
@@ -333,7 +354,7 @@ deadline_of(const struct session *s)
 static void
 arm(struct session *s)
 {
-	int64_t now, left;
+	int64_t now, left, wake;
 	struct timeval tv;
 
 	if (s->moved) {
@@ -341,6 +362,9 @@ arm(struct session *s)
 		s->moved_at = relay_now();
 	}
 	s->deadline = deadline_of(s);
+	wake = s->deadline;
+	if (s->slow_until > relay_now() && s->slow_until < wake)
+		wake = s->slow_until;
 	if (s->unfinished) {
 		/* Not event_active: that would come before the others' turn. */
 		struct timeval at_once = { 0, 0 };
@@ -349,14 +373,14 @@ arm(struct session *s)
 			s->armed = relay_now();
 		return;
 	}
-	if (s->armed != 0 && s->armed <= s->deadline)
+	if (s->armed != 0 && s->armed <= wake)
 		return;
 	now = relay_now();
-	left = s->deadline > now ? s->deadline - now : 0;
+	left = wake > now ? wake - now : 0;
 	tv.tv_sec = left / 1000;
 	tv.tv_usec = (left % 1000) * 1000;
 	if (event_add(&s->timer, &tv) == 0)
-		s->armed = s->deadline;
+		s->armed = wake;
 }
 
 static void
@@ -562,6 +586,21 @@ enter_line(struct session *s)
 	return false;
 }
 
+/* While there is room: whoever fills it must not make others wait. */
+static void
+enter_tarpit(struct session *s, const struct decision *d)
+{
+	const int window = TARPIT_WINDOW;
+
+	if (!d->is_slow || s->relay->slow_now >= s->relay->conf->zombie.tarpit_max)
+		return;
+	s->is_slow = true;
+	s->relay->slow_now++;
+	/* a smaller one is what is asked for, not what a sender relies on */
+	(void)setsockopt(s->side[CLIENT].fd, IPPROTO_TCP, TCP_WINDOW_CLAMP,
+		&window, sizeof(window));
+}
+
 static void
 begin(struct session *s, const struct decision *d)
 {
@@ -569,10 +608,14 @@ begin(struct session *s, const struct decision *d)
 		session_abort(s, d->reason);
 	else if (!enter_line(s))
 		session_fail(s, REASON_MAX_PER_LINE, "");
-	else if (d->treatment == TREAT_BLOCK && s->context.block->delay > 0)
-		session_phase(s, PHASE_DELAY);
-	else
+	else {
+		enter_tarpit(s, d);
+		if (greeting_delay(s) > 0) {
+			session_phase(s, PHASE_DELAY);
+			return;
+		}
 		greet(s);
+	}
 }
 
 void

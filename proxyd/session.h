@@ -53,11 +53,13 @@ struct session {
 	enum event_kind kind;
 	bool is_policed;	/* policy.h */
 	bool counted;		/* in relay->lines */
+	bool is_slow;		/* in the tarpit, and in relay->slow_now */
 	bool moved;		/* something happened that extends a limit */
 	bool no_alpn;		/* dialled once more, without ALPN */
 	bool unfinished;	/* there is more to move, in another turn */
 	uint8_t tls;		/* upstream: 0, 12, 13 */
 	int class_index, server;
+	int64_t slow_until;	/* ms: until then nothing is read of the client */
 	int64_t started, phase_since, dial_since, moved_at;
 	int64_t deadline, armed;	/* ms; armed 0: no timer */
 	uint64_t id;
@@ -95,6 +97,9 @@ void session_abort(struct session *s, enum reason why);
 void session_evidence(struct session *s);
 
 void session_phase(struct session *s, enum phase phase);
+
+/* In the tarpit: what the client says next waits. */
+void session_slow(struct session *s);
 
 /* Octets the client sent before it was allowed to. */
 bool session_is_early(const struct session *s);

@@ -229,3 +229,46 @@ ask_daemon(const char *config, const char *request, int seconds)
 {
 	return ask_daemon_with(config, request, -1, seconds);
 }
+
+/* The first line says that it is understood; the rest may take its time. */
+static FILE *
+open_stream(const char *path, const char *request, int seconds)
+{
+	const struct timeval for_ever = { 0, 0 };
+	int fd = connect_to(path, seconds), why;
+	char first[256];
+	FILE *f = NULL;
+
+	if (fd >= 0 && send_request(fd, request, -1))
+		f = fdopen(fd, "r");
+	if (f == NULL) {
+		why = errno;
+		if (fd >= 0)
+			close(fd);
+		errno = why;
+		return NULL;
+	}
+	if (fgets(first, sizeof(first), f) == NULL ||
+	    strcmp(first, "{\"ok\":true}\n") != 0) {
+		why = feof(f) ? ENODATA : ferror(f) ? errno : EBADMSG;
+		fclose(f);
+		errno = why;
+		return NULL;
+	}
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &for_ever,
+		sizeof(for_ever));
+	return f;
+}
+
+FILE *
+ask_stream(const char *config, const char *request, int seconds, bool loud)
+{
+	char *path = socket_path(config);
+	FILE *f = path == NULL ? NULL : open_stream(path, request, seconds);
+
+	if (f == NULL && loud)
+		fprintf(stderr, "sallyportd (%s): %s\n", path == NULL ? "?" :
+			path, why_not(errno));
+	free(path);
+	return f;
+}

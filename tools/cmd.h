@@ -47,6 +47,9 @@ int cmd_zombie_clear(int argc, char **argv, const char *config, bool json);
 int cmd_zombie_pin(int argc, char **argv, const char *config, bool json);
 int cmd_zombie_add(int argc, char **argv, const char *config, bool json);
 
+/* cmd_events.c */
+int cmd_events(int argc, char **argv, const char *config, bool json);
+
 /* cmd_why.c */
 int cmd_why(int argc, char **argv, const char *config, bool json);
 

@@ -113,6 +113,11 @@ static const struct command commands[] = {
 	{ "zombie add", "LINE [--why TEXT]", cmd_zombie_add,
 		"a line is a zombie, because you say so; pinned",
 		"zombie.action applies to it at once.\n" },
+	{ "events", "[--follow] [EVENT...]", cmd_events,
+		"what the daemon logs, as it happens",
+		"The last 512 lines, as log.format has them; with --follow "
+		"each new one,\nalso over reloads. EVENT is block, submit, "
+		"zombie, allow ...: only those.\n" },
 	{ "why", "ADDR[:PORT] [DESTINATION] [--at TIME]", cmd_why,
 		"why a line gets what it gets, step by step",
 		"Whose line it is, which entry of the allowlist counts, which "

@@ -37,8 +37,8 @@ def fixture_trying(world, running):
 
 @pytest.fixture(name="afresh")
 def fixture_afresh(trying):
-    """Nothing remembered of any host."""
-    trying.restart(config())
+    """Nothing remembered of any host: a reload brings new relays."""
+    trying.reconfigure(config())
     return trying
 
 

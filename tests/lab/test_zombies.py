@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 
 import pytest
 
@@ -219,3 +220,62 @@ def test_mistakes_are_named(gate, words, status, says):
 def test_a_line_nobody_knows(gate):
     result = gate.cli("zombie", "show", "198.18.77.2")
     assert result.ok and "nothing is known" in result.out, result
+
+
+def timed(*commands, source):
+    """Seconds until the greeting and each answer, and what was said."""
+    began, spans = time.monotonic(), []
+    with Peer("second", net.address("mxa", 4), 25, timeout=30,
+              source_address=(source, 0)) as peer:
+        said = [peer.reply()]
+        spans.append(time.monotonic() - began)
+        for command in commands:
+            began = time.monotonic()
+            said.append(peer.ask(command))
+            spans.append(time.monotonic() - began)
+    return spans, said
+
+
+SLOWLY = ("EHLO pc", "MAIL FROM:<kenji@isp.example>",
+          "RCPT TO:<info@alpha.example>")
+
+
+def test_tarpit_is_slow_and_has_room_for_so_many(acting):
+    gate = acting("tarpit")
+    gate.reconfigure(config("tarpit").replace(
+        "zombie = {", "zombie = { tarpit_delay = 2; tarpit_max = 2;", 1))
+    infected, honest = net.fresh_line(4), net.fresh_line(4)
+    assert gate.cli("zombie", "add", infected).ok
+    spans, said = timed(*SLOWLY, source=infected)
+    # the greeting waits; so does each answer behind one that was given
+    assert spans[0] > 1.9 and all(1.5 < one < 4 for one in spans[2:]), spans
+    assert URL in str(said[3]) and said[3][0].startswith("550"), said
+    held = [Peer("second", net.address("mxa", 4), 25,
+                 source_address=(infected, 0)) for _ in range(2)]
+    time.sleep(.3)
+    # it is full: at the usual speed, with the same text
+    spans, said = timed(*SLOWLY, source=infected)
+    assert max(spans) < 1.5 and URL in str(said[3]), (spans, said)
+    # and nobody else has noticed anything
+    spans, said = timed(*SLOWLY, source=honest)
+    assert max(spans) < 1.5 and URL not in str(said[3]), (spans, said)
+    for peer in held:
+        peer.close()
+    assert gate.cli("zombie", "clear", infected).ok
+    spans, said = timed(*SLOWLY, source=infected)
+    assert max(spans) < 1.5 and URL not in str(said[3]), (spans, said)
+
+
+def test_slow_from_a_level_on(acting):
+    """Slow, but with the usual text: zombie.action is log."""
+    gate = acting("log")
+    gate.reconfigure(config("log").replace(
+        "zombie = {", 'zombie = { tarpit_delay = 1; slow = "suspect";', 1))
+    infected = net.fresh_line(4)
+    assert gate.cli("zombie", "add", infected).ok
+    spans, said = timed(*SLOWLY, source=infected)
+    assert spans[0] > .9 and all(.7 < one < 3 for one in spans[2:]), spans
+    assert URL not in str(said[3]) and said[3][0].startswith("550"), said
+    assert gate.cli("zombie", "clear", infected).ok
+    spans, _ = timed(*SLOWLY, source=infected)
+    assert max(spans) < .9, spans

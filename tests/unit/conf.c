@@ -643,9 +643,6 @@ not_yet(void **state)
 		{ "imap = { wrap = \"opportunistic\"; };",
 		  NOT_YET("imap.wrap", "opportunistic",
 			"\"off\", \"listed\"") },
-		{ "zombie = { action = \"tarpit\"; };",
-		  NOT_YET("zombie.action", "tarpit",
-			"\"log\", \"block\", \"reset\"") },
 		{ "zombie = { text = ( \"{who}\" ); };",
 		  ":2: zombie.text = \"{who}\": an opening brace begins "
 		  "{client}, {event} or {url}; expected a list of 1 to 8 "
