@@ -53,7 +53,7 @@ check_reply(const struct line *l)
 		return;
 	memcpy(number, l->text, 3);
 	number[3] = '\0';
-	check((int)code == atoi(number));
+	check(code == strtoul(number, NULL, 10));
 	check(last == (l->len == 3 || l->text[3] == ' '));
 }
 
@@ -97,7 +97,7 @@ check_xclient(const struct line *l, const struct addr *client)
 {
 	uint32_t set = identity_attributes(l->text, l->len);
 	char ip[INET6_ADDRSTRLEN], want[256];
-	uint8_t room[512];
+	uint8_t room[512] = { 0 };
 	struct sink out = { .p = room, .cap = sizeof(room) };
 	int rc = identity_xclient(set, client, &out);
 

@@ -168,7 +168,7 @@ static void
 expect_map(struct ledger *l, const struct conf *c, const char *want)
 {
 	struct allowmap *m = ledger_load(l, c, NOW);
-	char *line[32], all[2048] = "", prefix[ADDR_STRLEN];
+	char *line[32] = { NULL }, all[2048] = "", prefix[ADDR_STRLEN];
 	const struct allow_item *i;
 	size_t n;
 
