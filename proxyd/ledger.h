@@ -146,6 +146,10 @@ int ledger_each_now(struct ledger *l, uint64_t table,
 int ledger_each_level(struct ledger *l, const char *line, int64_t until,
 	unsigned n, void (*each)(void *arg, const struct ledger_level *e,
 		const char *customer), void *arg);
+/* Every change since a time, in order. */
+int ledger_each_change(struct ledger *l, int64_t since,
+	void (*each)(void *arg, const struct ledger_level *e,
+		const char *customer), void *arg);
 /* Who had a line at a time: 1, from since to until (0: still), 0 nobody that is
  * remembered, -1. */
 int ledger_holder(struct ledger *l, const char *line, int64_t at,

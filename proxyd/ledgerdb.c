@@ -81,9 +81,11 @@ static const char *const sql[STATEMENTS] = {
 	[LEVEL_NEW] = "INSERT INTO level (at, line, customer, was, level, "
 		"pinned, who, why, evidence) "
 		"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-	[LEVEL_OF] = "SELECT at, customer, was, level, pinned, who, why, "
+	[LEVEL_OF] = "SELECT line, at, customer, was, level, pinned, who, why, "
 		"evidence FROM level WHERE line = ?1 AND at <= ?2 "
 		"ORDER BY at DESC, id DESC LIMIT ?3",
+	[LEVEL_SINCE] = "SELECT line, at, customer, was, level, pinned, who, "
+		"why, evidence FROM level WHERE at >= ?1 ORDER BY at, id",
 	[LEVEL_OVER] = "DELETE FROM level WHERE id IN (SELECT id FROM level "
 		"WHERE at < ?1 ORDER BY at LIMIT 10000)",
 	[NOW_CLEAR] = "DELETE FROM level_now",

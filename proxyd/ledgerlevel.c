@@ -110,39 +110,62 @@ ledger_each_now(struct ledger *l, uint64_t table,
 	return rc == SQLITE_DONE ? 0 : -1;
 }
 
-int
-ledger_each_level(struct ledger *l, const char *line, int64_t until, unsigned n,
+/* All rows of a statement that is ready. */
+static int
+tell_rows(struct ledger *l, sqlite3_stmt *st,
 	void (*each)(void *arg, const struct ledger_level *e,
 		const char *customer), void *arg)
 {
-	sqlite3_stmt *st = ledgerdb_statement(l, LEVEL_OF);
 	char evidence[LEDGER_EVIDENCE_MAX], customer[LEASE_CUSTOMER_MAX];
 	struct ledger_level e = { .evidence = evidence };
 	int rc;
 
-	if (st == NULL)
-		return -1;
-	ledgerdb_bind_text(st, 1, line, LINE_STRLEN);
-	sqlite3_bind_int64(st, 2, until);
-	sqlite3_bind_int64(st, 3, n);
 	while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-		e.at = sqlite3_column_int64(st, 0);
+		snprintf(e.line, sizeof(e.line), "%s", ledgerdb_text(st, 0));
+		e.at = sqlite3_column_int64(st, 1);
 		snprintf(customer, sizeof(customer), "%s",
-			ledgerdb_text(st, 1));
-		e.was = (uint8_t)sqlite3_column_int(st, 2);
-		e.is = (uint8_t)sqlite3_column_int(st, 3);
-		e.pinned = sqlite3_column_int(st, 4) != 0;
-		snprintf(e.who, sizeof(e.who), "%s", ledgerdb_text(st, 5));
-		snprintf(e.why, sizeof(e.why), "%s", ledgerdb_text(st, 6));
+			ledgerdb_text(st, 2));
+		e.was = (uint8_t)sqlite3_column_int(st, 3);
+		e.is = (uint8_t)sqlite3_column_int(st, 4);
+		e.pinned = sqlite3_column_int(st, 5) != 0;
+		snprintf(e.who, sizeof(e.who), "%s", ledgerdb_text(st, 6));
+		snprintf(e.why, sizeof(e.why), "%s", ledgerdb_text(st, 7));
 		snprintf(evidence, sizeof(evidence), "%s",
-			ledgerdb_text(st, 7));
-		snprintf(e.line, sizeof(e.line), "%s", line);
+			ledgerdb_text(st, 8));
 		each(arg, &e, customer);
 	}
 	if (rc != SQLITE_DONE)
 		ledgerdb_failed(l, "read levels");
 	sqlite3_reset(st);
 	return rc == SQLITE_DONE ? 0 : -1;
+}
+
+int
+ledger_each_level(struct ledger *l, const char *line, int64_t until, unsigned n,
+	void (*each)(void *arg, const struct ledger_level *e,
+		const char *customer), void *arg)
+{
+	sqlite3_stmt *st = ledgerdb_statement(l, LEVEL_OF);
+
+	if (st == NULL)
+		return -1;
+	ledgerdb_bind_text(st, 1, line, LINE_STRLEN);
+	sqlite3_bind_int64(st, 2, until);
+	sqlite3_bind_int64(st, 3, n);
+	return tell_rows(l, st, each, arg);
+}
+
+int
+ledger_each_change(struct ledger *l, int64_t since,
+	void (*each)(void *arg, const struct ledger_level *e,
+		const char *customer), void *arg)
+{
+	sqlite3_stmt *st = ledgerdb_statement(l, LEVEL_SINCE);
+
+	if (st == NULL)
+		return -1;
+	sqlite3_bind_int64(st, 1, since);
+	return tell_rows(l, st, each, arg);
 }
 
 int

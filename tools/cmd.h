@@ -50,6 +50,9 @@ int cmd_zombie_add(int argc, char **argv, const char *config, bool json);
 /* cmd_events.c */
 int cmd_events(int argc, char **argv, const char *config, bool json);
 
+/* cmd_report.c */
+int cmd_report(int argc, char **argv, const char *config, bool json);
+
 /* cmd_why.c */
 int cmd_why(int argc, char **argv, const char *config, bool json);
 

@@ -49,11 +49,9 @@ return_to_self(void)
 		abort();
 }
 
-/* 0 told, 1 there is none, -1 not readable (why in text). */
-static int
-read_file(const struct conf *c,
-	void (*each)(void *arg, const struct ledger_entry *e), void *arg,
-	char why[200])
+int
+ledger_with(const struct conf *c, int (*use)(struct ledger *l, void *arg),
+	void *arg, char why[200])
 {
 	struct ledger *l;
 	int rc = -1;
@@ -68,14 +66,28 @@ read_file(const struct conf *c,
 		rc = errno == ENOENT ? 1 : -1;
 		snprintf(why, 200, "%s", strerror(errno));
 	} else if ((l = ledger_open(c->ledger_file, true, why)) != NULL) {
-		rc = ledger_each(l, each, arg);
-		if (rc == 0)
-			rc = ledger_each_line(l, c, time(NULL), each, arg);
+		rc = use(l, arg);
 		snprintf(why, 200, "%s", ledger_error(l));
 		ledger_close(&l);
 	}
 	return_to_self();
 	return rc;
+}
+
+struct telling {
+	const struct conf *conf;
+	void (*each)(void *arg, const struct ledger_entry *e);
+	void *arg;
+};
+
+static int
+tell_all(struct ledger *l, void *arg)
+{
+	const struct telling *t = arg;
+	int rc = ledger_each(l, t->each, t->arg);
+
+	return rc != 0 ? rc : ledger_each_line(l, t->conf, time(NULL), t->each,
+		t->arg);
 }
 
 static void
@@ -134,7 +146,8 @@ ledger_read(const struct conf *c, const char *config,
 	void (*each)(void *arg, const struct ledger_entry *e), void *arg)
 {
 	char why[200] = "";
-	int rc = read_file(c, each, arg, why);
+	struct telling t = { c, each, arg };
+	int rc = ledger_with(c, tell_all, &t, why);
 
 	if (rc >= 0)
 		return 0;

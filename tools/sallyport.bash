@@ -22,7 +22,7 @@ _sallyport() {
 		esac
 	done
 	case $words in
-	'') words='check rules allow lease zombies zombie why events bypass plan probe simulate status reload healthy -c --json --help --version' ;;
+	'') words='check rules allow lease zombies zombie why events report bypass plan probe simulate status reload healthy -c --json --help --version' ;;
 	' rules') words='show apply verify remove --json --help' ;;
 	' bypass') words='all list end --for --line --destination --json --help' ;;
 	' bypass end') words='all --line --destination --json --help' ;;
@@ -46,6 +46,7 @@ _sallyport() {
 		;;
 	' zombie') words='show clear pin add --json --help' ;;
 	' events'*) words='--follow --help watch relay block submit wrap tunnel reset suspect probable zombie clear allow lease alarm' ;;
+	' report'*) words='--since --csv --html --json --help' ;;
 	' why'*) words='--at --json --help' ;;
 	' zombie show'*) words='--json --help' ;;
 	' zombie '*) words='--why --json --help' ;;

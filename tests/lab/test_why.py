@@ -4,10 +4,13 @@ Twelve situations, each with the whole text: times, counts and scores that depen
 on the moment are put in brackets first.
 """
 
+import csv
+import io
 import ipaddress
 import json
 import re
 import time
+from xml.etree import ElementTree
 
 import pytest
 
@@ -267,3 +270,53 @@ def test_levels_outlive_a_restart(desk):
     told = {one["line"] for one in
             json.loads(desk.cli("--json", "zombies").out)["lines"]}
     assert not told & {pinned, show_line(seen)}, told
+
+
+# `sallyport report': the same ledger, all lines -----------------------------
+
+def test_report_in_each_form(desk):
+    """A reason that would break out of each form, and none of it does."""
+    line, nasty = "198.18.41.20", '=1+1 "x", <script>alert(1)</script> & more'
+    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 1))
+    cli(desk, "lease", "bind", line, "<b>c-20</b>")
+    cli(desk, "zombie", "add", line, "--why", nasty)
+    infected = net.fresh_line(6)
+    bot(infected, 30)
+    wait_level(desk, infected, "zombie")
+    cli(desk, "zombie", "clear", infected)
+    cli(desk, "zombie", "clear", line)
+
+    def rows(form):
+        return cli(desk, *form, "report", "--since", began).out
+    proc.wait_until(lambda: len(json.loads(rows(["--json"]))["lines"]) == 2
+                    and "clean" in rows(["--json"]), "both lines", 6)
+    told = {one["line"]: one for one in json.loads(rows(["--json"]))["lines"]}
+    assert told[line]["why"] == nasty and told[line]["worst"] == "zombie"
+    assert told[line]["customer"] == "<b>c-20</b>"
+    assert told[show_line(infected)]["evidence"]["evidence"]["helo"]["bad"] > 0
+    text = cli(desk, "report", "--since", began).out
+    assert "2 zombies, 0 probable, 0 suspect" in text, text
+    assert f"now clean, customer <b>c-20</b>; by root: {nasty}" in text, text
+    table = list(csv.DictReader(io.StringIO(
+        cli(desk, "report", "--since", began, "--csv").out)))
+    mine = next(row for row in table if row["line"] == line)
+    assert mine["why"] == "'" + nasty, mine     # no formula for a spreadsheet
+    assert mine["now"] == "clean" and mine["changes"] == "2", mine
+    seen = next(row for row in table if row["line"] == show_line(infected))
+    assert "helo " in seen["evidence"] and int(seen["attempts"]) >= 30, seen
+    html = cli(desk, "report", "--since", began, "--html").out
+    assert "<script>" not in html and "<b>c-20" not in html
+    assert "&lt;script&gt;" in html and "&quot;x&quot;" in html
+    page = ElementTree.fromstring(html.replace('<!DOCTYPE html>', "").replace(
+        '<meta charset="utf-8">', ""))
+    assert len(page.findall(".//table/tr")) == 3
+    assert len(page.findall(".//svg")) == 2 and page.findall(".//svg/rect")
+    cli(desk, "lease", "release", line)
+
+
+def test_report_of_the_future_or_of_nothing(desk):
+    for words in (("--since", "2099-01-01T00:00:00Z"), ("--xml",),
+                  ("--csv", "--html")):
+        assert desk.cli("report", *words).code == 2, words
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    assert "0 zombies" in cli(desk, "report", "--since", now).out
