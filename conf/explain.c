@@ -186,16 +186,22 @@ explain_action(const struct conf *c, const struct class_conf *k,
 static void
 explain_zombie(const struct conf *c, FILE *out)
 {
-	if (c->zombie.action == ZOMBIE_BLOCK)
-		fputs("A line at level zombie: port 25 is refused with "
+	if (c->zombie.action == ZOMBIE_BLOCK ||
+	    c->zombie.action == ZOMBIE_TARPIT)
+		fprintf(out, "A line at level zombie: port 25 is refused with "
 			"zombie.text, also where its class relays or "
-			"submits.\n", out);
+			"submits%s.\n", c->zombie.action == ZOMBIE_TARPIT ?
+			", and slowly" : "");
 	else if (c->zombie.action == ZOMBIE_RESET)
 		fputs("A line at level zombie: connections to port 25 are "
 			"reset.\n", out);
 	else
 		fputs("A line at level zombie is logged and left as it is.\n",
 			out);
+	if (c->zombie.slow != 0)
+		fprintf(out, "From level %s on, sessions of block and submit "
+			"wait %u s before each answer.\n", c->zombie.slow == 1 ?
+			"suspect" : "probable", c->zombie.tarpit_delay);
 }
 
 static void

@@ -272,10 +272,14 @@ log_tee(void (*tee)(void *arg, const char *line), void *arg)
 void
 log_line(int level, const char *line)
 {
+	char object[LINE_MAX_BYTES];
 	int saved = errno;
 
 	put(level & LOG_PRIMASK, "", line);
-	if (tee_to != NULL)
+	if (tee_to != NULL && line[0] == '{' && kv_form() == KV_JSON) {
+		put_object(level & LOG_PRIMASK, line, object);
+		tee_to(tee_arg, object);
+	} else if (tee_to != NULL)
 		tee_to(tee_arg, line);
 	errno = saved;
 }

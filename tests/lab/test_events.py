@@ -126,7 +126,8 @@ def test_json_lines_are_json(gate):
     try:
         assert gate.cli("allow", "add", "198.18.42.2").ok
         lines = gate.cli("events", "allow").out.splitlines()
-        assert json.loads(lines[-1])["event.action"] == "allow", lines
+        last = json.loads(lines[-1])
+        assert last["event.action"] == "allow" and "@timestamp" in last, lines
         assert gate.cli("allow", "del", "198.18.42.2").ok
     finally:
         gate.reconfigure(before)
