@@ -68,23 +68,36 @@ smtp_reply(const struct line *l, unsigned *code_r, bool *last_r)
 	return 0;
 }
 
+/* A number of one to three digits at p; its length, 0: none, or a longer one. */
+static size_t
+short_number(const uint8_t *p, size_t n)
+{
+	size_t i = 0;
+
+	while (i < n && i < 4 && is_digit(p[i]))
+		i++;
+	return i < 4 ? i : 0;
+}
+
+/* RFC 3463 section 2: class "." subject "." detail, then a blank or nothing. */
 void
 smtp_enhanced(const struct line *l, char out[12])
 {
-	size_t n = 0;
-	unsigned dots = 0;
+	const uint8_t *t = l->text + 4;
+	size_t left, subject, detail, n;
 
 	out[0] = '\0';
-	if (l->len < 9)
+	if (l->len < 9 || !is_digit(t[0]) || t[1] != '.')
 		return;
-	const uint8_t *t = l->text + 4;
-	size_t left = l->len - 4;
-	while (n < left && n < 11 && (is_digit(t[n]) || t[n] == '.')) {
-		dots += t[n] == '.';
-		n++;
-	}
-	if (dots != 2 || n < 5 || t[1] != '.' || t[n - 1] == '.' ||
-	    (n < left && t[n] != ' '))
+	left = l->len - 4;
+	subject = short_number(t + 2, left - 2);
+	n = 2 + subject;
+	if (subject == 0 || n >= left || t[n] != '.')
+		return;
+	n++;
+	detail = short_number(t + n, left - n);
+	n += detail;
+	if (detail == 0 || (n < left && t[n] != ' '))
 		return;
 	memcpy(out, t, n);
 	out[n] = '\0';

@@ -71,7 +71,8 @@ bool smtp_is_helo_name(const uint8_t *p, size_t n);
 /* "SIZE" of "BDAT n [LAST]"; -1: not a number. */
 int smtp_chunk_size(const struct command *c, uint64_t *n_r);
 
-/* The same as RFC 3030 writes it and nothing else; -1: it is not. */
+/* The same with what RFC 3030 has behind it, which is LAST or nothing; -1: it is
+ * something else. More than one blank is taken: the command is written anew. */
 int smtp_chunk(const struct command *c, uint64_t *n_r, bool *last_r);
 
 /* MAIL's or RCPT's parameters hold exactly this word (any case). */

@@ -73,10 +73,11 @@ check_enhanced(const struct line *l)
 	check(digit(p, n, i++) && p[i++] == '.');
 	for (k = i; digit(p, n, i); i++)
 		;
-	check(i > k - 1 && p[i++] == '.');
+	check(i > k && i - k <= 3 && p[i++] == '.');
 	for (k = i; digit(p, n, i); i++)
 		;
-	check(i > k && i == strlen(out) && (i == n || p[i] == ' '));
+	check(i > k && i - k <= 3 && i == strlen(out));
+	check(i == n || p[i] == ' ');
 }
 
 static bool
@@ -159,8 +160,10 @@ check_command(const struct line *l)
 		for (; digit(c.arg, c.arg_len, i); i++)
 			n = n * 10 + (c.arg[i] - '0');
 		check(i > 0 && n == size);
-		check(last ? c.arg_len == i + 5 && strncasecmp(
-			(const char *)c.arg + i, " LAST", 5) == 0 :
+		for (; last && i < c.arg_len && c.arg[i] == ' '; i++)
+			;
+		check(last ? c.arg_len == i + 4 && c.arg[i - 1] == ' ' &&
+			strncasecmp((const char *)c.arg + i, "LAST", 4) == 0 :
 			c.arg_len == i);
 	}
 	(void)smtp_declared_size(&c, &size);
