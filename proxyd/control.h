@@ -78,8 +78,7 @@ struct client {
 	size_t due;		/* so many of them */
 	uint32_t worst;		/* of their states */
 	json_t *answer_then;
-	struct evbuffer *stream;	/* ctlevents.c; NULL: no such client */
-	bool follows;
+	struct evbuffer *stream;	/* ctlevents.c: a follower's; else NULL */
 	uint64_t missed;	/* lines it was too slow for */
 };
 

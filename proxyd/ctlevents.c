@@ -22,6 +22,8 @@
 
 /* Octets that may wait for one follower. */
 #define WAITING_MAX (256u << 10)
+/* Each holds a descriptor and that much, and every line is copied for each. */
+#define FOLLOWERS_MAX 8
 
 /* ---- the last ones ---- */
 
@@ -52,10 +54,21 @@ put_recent(struct control *c, struct evbuffer *to)
 
 static void on_follower(evutil_socket_t fd, short what, void *arg);
 
+static int
+watch(struct client *cl, bool waits)
+{
+	event_del(cl->ev);
+	event_assign(cl->ev, cl->control->base, cl->fd, EV_READ | EV_PERSIST |
+		(waits ? EV_WRITE : 0), on_follower, cl);
+	return event_add(cl->ev, NULL);
+}
+
 /* Send what goes; wait for room with the rest. -1: he is gone. */
 static int
 push(struct client *cl)
 {
+	bool waits;
+
 	while (evbuffer_get_length(cl->stream) > 0) {
 		struct evbuffer_iovec v;
 		ssize_t n;
@@ -68,11 +81,22 @@ push(struct client *cl)
 			break;
 		evbuffer_drain(cl->stream, (size_t)n);
 	}
-	event_del(cl->ev);
-	event_assign(cl->ev, cl->control->base, cl->fd, EV_READ | EV_PERSIST |
-		(evbuffer_get_length(cl->stream) > 0 ? EV_WRITE : 0),
-		on_follower, cl);
-	return event_add(cl->ev, NULL);
+	waits = evbuffer_get_length(cl->stream) > 0;
+	if (waits == ((event_get_events(cl->ev) & EV_WRITE) != 0))
+		return 0;
+	return watch(cl, waits);
+}
+
+/* What it has not been told it hears as soon as there is room. */
+static int
+catch_up(struct client *cl)
+{
+	if (cl->missed == 0 || evbuffer_get_length(cl->stream) > 0)
+		return 0;
+	(void)evbuffer_add_printf(cl->stream, "# %llu events were lost: read "
+		"faster\n", (unsigned long long)cl->missed);
+	cl->missed = 0;
+	return push(cl);
 }
 
 static void
@@ -84,22 +108,18 @@ on_follower(evutil_socket_t fd, short what, void *arg)
 
 	if (what & EV_READ)
 		n = recv(fd, rest, sizeof(rest), MSG_DONTWAIT);
-	if (n == 0 || push(cl) != 0 || (!cl->follows &&
-	    evbuffer_get_length(cl->stream) == 0))
+	if (n == 0 || push(cl) != 0 || catch_up(cl) != 0)
 		ctlsock_end(cl);
 }
 
 static void
 tell(struct client *cl, const char *line)
 {
-	if (evbuffer_get_length(cl->stream) > WAITING_MAX) {
+	if (cl->missed > 0 ||
+	    evbuffer_get_length(cl->stream) > WAITING_MAX) {
 		cl->missed++;
 		return;
 	}
-	if (cl->missed > 0)
-		(void)evbuffer_add_printf(cl->stream, "# %llu events were "
-			"lost: read faster\n", (unsigned long long)cl->missed);
-	cl->missed = 0;
 	(void)evbuffer_add_printf(cl->stream, "%s\n", line);
 	(void)push(cl);
 }
@@ -111,26 +131,69 @@ on_line(void *arg, const char *line)
 
 	keep(c, line);
 	for (struct client *cl = c->clients; cl != NULL; cl = cl->next)
-		if (cl->follows)
+		if (cl->stream != NULL)
 			tell(cl, line);
 }
 
 /* ---- request, beginning, end ---- */
 
+static void
+follow(struct client *cl, struct evbuffer *stream)
+{
+	size_t n = 0;
+
+	for (const struct client *other = cl->control->clients; other != NULL;
+	    other = other->next)
+		n += other->stream != NULL;
+	if (n >= FOLLOWERS_MAX) {
+		evbuffer_free(stream);
+		ctlsock_error(cl, "too many follow already");
+		return;
+	}
+	cl->stream = stream;
+	if (watch(cl, true) != 0)
+		ctlsock_end(cl);
+}
+
+/* The last ones only: an answer like any other, with its time. */
+static void
+answer(struct client *cl, struct evbuffer *lines)
+{
+	size_t len = evbuffer_get_length(lines);
+	char *text = malloc(len + 1);
+
+	if (text != NULL) {
+		(void)evbuffer_remove(lines, text, len);
+		text[len] = '\0';
+	}
+	evbuffer_free(lines);
+	if (text != NULL)
+		ctlsock_answer_text(cl, text);
+	else
+		ctlsock_error(cl, "no memory");
+}
+
 void
 ctlevents_request(struct client *cl, const char *rest)
 {
-	cl->stream = evbuffer_new();
-	if (cl->stream == NULL) {
+	bool follows = strcmp(rest, "follow") == 0;
+	struct evbuffer *lines;
+
+	if (!follows && strcmp(rest, "recent") != 0) {
+		ctlsock_error(cl, "unknown request");
+		return;
+	}
+	lines = evbuffer_new();
+	if (lines == NULL) {
 		ctlsock_error(cl, "no memory");
 		return;
 	}
-	cl->follows = strcmp(rest, "follow") == 0;
-	(void)evbuffer_add_printf(cl->stream, "{\"ok\":true}\n");
-	put_recent(cl->control, cl->stream);
-	if (push(cl) != 0 || (!cl->follows &&
-	    evbuffer_get_length(cl->stream) == 0))
-		ctlsock_end(cl);
+	(void)evbuffer_add_printf(lines, "{\"ok\":true}\n");
+	put_recent(cl->control, lines);
+	if (follows)
+		follow(cl, lines);
+	else
+		answer(cl, lines);
 }
 
 void

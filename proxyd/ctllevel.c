@@ -105,14 +105,17 @@ collect(const struct control *c, struct ledger_levels *w, size_t most)
 	return 0;
 }
 
+/* Without memory the rows wait for the next second. */
 static void
 write_down(struct control *c, bool all, size_t most)
 {
-	struct scribe_job *j = scribe_job_new(SCRIBE_LEVELS);
+	struct scribe_job *j = c->scribe == NULL ? NULL :
+		scribe_job_new(SCRIBE_LEVELS);
+	size_t lost;
 
 	if (j == NULL || (all && collect(c, &j->levels, most) != 0)) {
 		scribe_job_free(j);
-		c->levels_lost += c->level_rows.n;
+		c->levels_print = NOT_KNOWN;
 		return;
 	}
 	/* the rows are the job's now */
@@ -120,7 +123,9 @@ write_down(struct control *c, bool all, size_t most)
 	j->levels.n = c->level_rows.n;
 	memset(&c->level_rows, 0, sizeof(c->level_rows));
 	c->levels_busy = true;
-	if (c->scribe == NULL || scribe_post(c->scribe, j) != 0) {
+	lost = j->levels.n;
+	if (scribe_post(c->scribe, j) != 0) {
+		c->levels_lost += lost;
 		c->levels_busy = false;
 		c->levels_print = NOT_KNOWN;
 		ctlallow_alarm(c, "no memory, or it does not keep up");
@@ -147,6 +152,7 @@ ctllevel_second(struct control *c)
 	bool look = c->levels_look || c->levels_seconds++ % LOOK_SECONDS == 0;
 	uint64_t print = c->levels_print;
 	size_t n = 0;
+	bool is_other;
 
 	if (c->table == NULL || c->levels_busy)
 		return;
@@ -161,9 +167,9 @@ ctllevel_second(struct control *c)
 	c->levels_look = false;
 	if (print == c->levels_print && c->level_rows.n == 0)
 		return;
-	write_down(c, print != c->levels_print, n < LEVELS_NOW_MAX ? n :
-		LEVELS_NOW_MAX);
+	is_other = print != c->levels_print;
 	c->levels_print = print;
+	write_down(c, is_other, n < LEVELS_NOW_MAX ? n : LEVELS_NOW_MAX);
 }
 
 /* ---- and back ---- */

@@ -17,6 +17,7 @@
 
 #include "conf/lpm.h"
 #include "proxyd/control.h"
+#include "proxyd/policy.h"
 #include "zombie/table.h"
 
 #define WAIT_SECONDS 10
@@ -74,8 +75,8 @@ line_of(const struct class_conf *k, const struct addr *a,
 
 /* ---- the present ---- */
 
-/* The listed server that has this address; NULL: none. */
-static const struct server_conf *
+/* The listed server that has this address; -1: none. */
+static int
 server_of(const struct control *c, const struct addr *a)
 {
 	for (size_t s = 0; a->family != 0 && s < c->conf->nservers; s++) {
@@ -84,21 +85,9 @@ server_of(const struct control *c, const struct addr *a)
 
 		for (size_t i = 0; i < n; i++)
 			if (addr_same_host(&known[i].addr, a))
-				return &c->conf->servers[s];
+				return (int)s;
 	}
-	return NULL;
-}
-
-static bool
-is_pass_destination(const struct control *c, const struct addr *a,
-	const struct server_conf *server)
-{
-	if (c->conf->pass_own && server != NULL && server->own)
-		return true;
-	for (size_t i = 0; a->family != 0 && i < c->conf->npass_prefixes; i++)
-		if (prefix_contains(&c->conf->pass_prefixes[i], a))
-			return true;
-	return false;
+	return -1;
 }
 
 static void
@@ -113,24 +102,45 @@ put_entry(json_t *o, const struct prefix *p, unsigned action, int64_t until,
 		(int)line));
 }
 
+/* What a relay would do, asked as a relay asks. */
+static void
+put_treatment(const struct conf *conf, const struct table *t,
+	enum action action, const struct addr *dst, struct decision *d,
+	json_t *o)
+{
+	static const char *const word[] = { [TREAT_RELAY] = "relay",
+		[TREAT_BLOCK] = "block", [TREAT_SUBMIT] = "submit",
+		[TREAT_RESET] = "reset" };
+
+	policy_port25(conf, t, action, dst, d);
+	json_object_set_new(o, "treatment", json_string(word[d->treatment]));
+	json_object_set_new(o, "zombie_refused", json_boolean(d->reason ==
+		REASON_ZOMBIE));
+	json_object_set_new(o, "slow", json_boolean(d->is_slow));
+	json_object_set_new(o, "server", d->server == -1 ? json_null() :
+		json_string(conf->servers[d->server].name));
+	json_object_set_new(o, "pass_destination", json_boolean(
+		policy_is_pass_destination(conf, dst, d->server)));
+}
+
 /* Which entry decides, and what is done towards the destination. */
 static void
-put_decision(const struct control *c, const struct scribe_why *w, json_t *o)
+put_decision(const struct control *c, const struct scribe_why *w,
+	const struct line_key *line, json_t *o)
 {
-	static const char *const zombie_word[] = { "log", "tarpit", "block",
-		"reset" };
-	const struct server_conf *server = server_of(c, &w->dst);
+	struct decision d = { .reason = REASON_NONE, .line = *line };
 	const struct allow_entry *entry = NULL;
 	const struct allow_item *item = NULL;
 	struct conf conf = *c->conf;
 	int64_t now = time(NULL);
 	enum action action;
-	int class;
 
 	conf.ledger = c->allow;
+	d.server = server_of(c, &w->dst);
 	action = w->dst.family == 0 ?
-		conf_policy(&conf, &w->src, now, &class, &entry) :
-		conf_policy_to(&conf, &w->src, &w->dst, now, &class, &entry);
+		conf_policy(&conf, &w->src, now, &d.class_index, &entry) :
+		conf_policy_to(&conf, &w->src, &w->dst, now, &d.class_index,
+			&entry);
 	if (entry == NULL && c->allow != NULL)
 		item = allowmap_find(c->allow, &w->src, now);
 	if (entry != NULL)
@@ -140,16 +150,7 @@ put_decision(const struct control *c, const struct scribe_why *w, json_t *o)
 		put_entry(o, &item->prefix, item->action, item->until,
 			"ledger", 0);
 	json_object_set_new(o, "action", json_string(action_name[action]));
-	json_object_set_new(o, "zombie_action", json_string(
-		zombie_word[c->conf->zombie.action]));
-	json_object_set_new(o, "server", server == NULL ? json_null() :
-		json_string(server->name));
-	json_object_set_new(o, "submission", json_boolean(server != NULL &&
-		server->submission.mode != TLS_NONE));
-	json_object_set_new(o, "unknown_origin", json_boolean(
-		c->conf->unknown_origin == UNKNOWN_ORIGIN));
-	json_object_set_new(o, "pass_destination", json_boolean(
-		is_pass_destination(c, &w->dst, server)));
+	put_treatment(&conf, c->table, action, &w->dst, &d, o);
 }
 
 static json_t *
@@ -158,9 +159,10 @@ answer_of(const struct control *c, const struct scribe_why *w)
 	const struct class_conf *k = class_of(c, &w->src);
 	json_t *o = json_pack("{s:b,s:s,s:I,s:b}", "ok", 1, "line", w->line,
 		"at", (json_int_t)w->at, "past", w->is_past);
-	struct line_key key;
+	struct line_key key = { 0 };
 	char text[ADDR_STRLEN];
 	struct addr host = w->src;
+	bool has_line;
 
 	host.port = 0;
 	json_object_set_new(o, "address", json_string(addr_format(&host,
@@ -174,9 +176,9 @@ answer_of(const struct control *c, const struct scribe_why *w)
 			&w->dst, text)));
 	if (k == NULL)
 		return o;
-	json_object_set_new(o, "enforce", json_integer(k->enforce));
-	put_decision(c, w, o);
-	if (c->table != NULL && line_of(k, &w->src, &key))
+	has_line = line_of(k, &w->src, &key);
+	put_decision(c, w, &key, o);
+	if (c->table != NULL && has_line)
 		ctlzombie_show(c, &key, o);
 	return o;
 }

@@ -21,8 +21,8 @@
 #define PORT_POP3 110
 #define PORT_IMAP 143
 
-static bool
-is_pass_destination(const struct conf *conf, const struct addr *origin,
+bool
+policy_is_pass_destination(const struct conf *conf, const struct addr *origin,
 	int server)
 {
 	if (conf->pass_own && server != -1 && conf->servers[server].own)
@@ -65,7 +65,7 @@ static void
 decide_block(const struct conf *conf, const struct addr *origin,
 	enum reason why, struct decision *d)
 {
-	if (is_pass_destination(conf, origin, d->server)) {
+	if (policy_is_pass_destination(conf, origin, d->server)) {
 		d->treatment = TREAT_RELAY;
 		return;
 	}
@@ -105,7 +105,7 @@ decide_zombie(const struct conf *conf, const struct table *t,
 	const struct addr *origin, struct decision *d)
 {
 	if (!policy_is_zombie(conf, t, &d->line) ||
-	    is_pass_destination(conf, origin, d->server))
+	    policy_is_pass_destination(conf, origin, d->server))
 		return false;
 	d->treatment = conf->zombie.action == ZOMBIE_RESET ? TREAT_RESET :
 		TREAT_BLOCK;
@@ -119,11 +119,41 @@ decide_submit(const struct conf *conf, const struct addr *origin,
 	struct decision *d)
 {
 	if (d->server == -1 ? conf->unknown_origin == UNKNOWN_ORIGIN &&
-	    !is_pass_destination(conf, origin, -1) :
+	    !policy_is_pass_destination(conf, origin, -1) :
 	    conf->servers[d->server].submission.mode != TLS_NONE)
 		d->treatment = TREAT_SUBMIT;
 	else
 		decide_block(conf, origin, REASON_UNKNOWN_ORIGIN, d);
+}
+
+void
+policy_port25(const struct conf *conf, const struct table *t,
+	enum action action, const struct addr *origin, struct decision *d)
+{
+	if ((action == ACTION_BLOCK || action == ACTION_SUBMIT ||
+		    action == ACTION_RELAY) && d->class_index != -1) {
+		if (decide_zombie(conf, t, origin, d))
+			return;
+		d->is_policed = !policy_is_pass_destination(conf, origin,
+			d->server);
+	}
+	switch (action) {
+	case ACTION_BLOCK:
+		decide_block(conf, origin, REASON_POLICY, d);
+		break;
+	case ACTION_SUBMIT:
+		decide_submit(conf, origin, d);
+		break;
+	case ACTION_RESET:
+	case ACTION_DROP:
+		d->treatment = TREAT_RESET;
+		d->reason = REASON_POLICY;
+		break;
+	default:
+		d->treatment = TREAT_RELAY;
+		break;
+	}
+	decide_slow(conf, t, d);
 }
 
 void
@@ -156,28 +186,5 @@ policy_decide(const struct conf *conf, const struct upstream *u,
 		decide_wrap(conf, origin, d_r);
 		return;
 	}
-	if ((action == ACTION_BLOCK || action == ACTION_SUBMIT ||
-		    action == ACTION_RELAY) && class != NULL) {
-		if (decide_zombie(conf, t, origin, d_r))
-			return;
-		d_r->is_policed = !is_pass_destination(conf, origin,
-			d_r->server);
-	}
-	switch (action) {
-	case ACTION_BLOCK:
-		decide_block(conf, origin, REASON_POLICY, d_r);
-		break;
-	case ACTION_SUBMIT:
-		decide_submit(conf, origin, d_r);
-		break;
-	case ACTION_RESET:
-	case ACTION_DROP:
-		d_r->treatment = TREAT_RESET;
-		d_r->reason = REASON_POLICY;
-		break;
-	default:
-		d_r->treatment = TREAT_RELAY;
-		break;
-	}
-	decide_slow(conf, t, d_r);
+	policy_port25(conf, t, action, origin, d_r);
 }

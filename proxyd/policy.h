@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "conf/allow.h"
 #include "lib/addr.h"
 #include "proxyd/event.h"
 #include "zombie/line.h"
@@ -44,6 +45,19 @@ struct decision {
 void policy_decide(const struct conf *conf, const struct upstream *u,
 	const struct table *t, const struct addr *src, const struct addr *origin, int64_t now,
 	struct decision *d_r);
+
+/*
+ * The part of it that is about port 25, when the entry or class that decides says
+ * action: for who asks what would be done. Of *d_r class_index, server and line
+ * are set already; the origin's family may be 0: none in particular.
+ */
+void policy_port25(const struct conf *conf, const struct table *t,
+	enum action action, const struct addr *origin, struct decision *d_r);
+
+/* Does pass_destinations let a line of block, reset or drop reach it? server: its
+ * index, or -1. */
+bool policy_is_pass_destination(const struct conf *conf,
+	const struct addr *origin, int server);
 
 /* Is the line at level zombie, and is something to be done about it? */
 bool policy_is_zombie(const struct conf *conf, const struct table *t,

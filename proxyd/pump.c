@@ -32,7 +32,7 @@ is_blocked(const struct session *s, enum side from)
 
 	if (s->machine.expect[from] == EXPECT_DISCARD)
 		return false;
-	if (from == CLIENT && s->slow_until > relay_now())
+	if (from == CLIENT && s->is_slow && s->slow_until > relay_now())
 		return true;
 	return chan_pending(&s->side[to]) >= CHAN_HIGH ||
 		(s->machine.expect[from] != EXPECT_RAW &&

@@ -363,7 +363,7 @@ arm(struct session *s)
 	}
 	s->deadline = deadline_of(s);
 	wake = s->deadline;
-	if (s->slow_until > relay_now() && s->slow_until < wake)
+	if (s->is_slow && s->slow_until > relay_now() && s->slow_until < wake)
 		wake = s->slow_until;
 	if (s->unfinished) {
 		/* Not event_active: that would come before the others' turn. */

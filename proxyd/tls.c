@@ -357,7 +357,10 @@ SSL *
 tls_open(struct tls *t, const struct server_conf *server, unsigned index,
 	const struct addr *to, BIO *bio)
 {
-	struct store *s = store_find(t, index, to);
+	/* who dials chooses among the hosts that nobody listed: they would take
+	 * every store there is */
+	struct store *s = server->is_unlisted ? NULL :
+		store_find(t, index, to);
 	SSL_SESSION *ticket = s != NULL ? store_pop(s) : NULL;
 	SSL *ssl = SSL_new(t->ctx);
 
@@ -437,9 +440,10 @@ tls_verified(SSL *ssl, char *why, size_t cap)
 	}
 	if (s != NULL && has_offered(ssl))
 		s->alpn = ALPN_TAKEN;
+	/* never of an unlisted server: it has no store */
 	if (!SSL_session_reused(ssl))
 		return 0;
-	if (!server->is_unlisted && X509_check_host(cert, name, 0,
+	if (X509_check_host(cert, name, 0,
 		X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) != 1) {
 		snprintf(why, cap, "hostname mismatch (resumed session)");
 		return -1;

@@ -230,9 +230,24 @@ ask_daemon(const char *config, const char *request, int seconds)
 	return ask_daemon_with(config, request, -1, seconds);
 }
 
-/* The first line says that it is understood; the rest may take its time. */
+/* Why a request was refused, into text; false: this is no refusal. */
+static bool
+read_refusal(const char *line, char *text, size_t cap)
+{
+	json_t *answer = json_loads(line, 0, NULL);
+	const char *why = json_string_value(json_object_get(answer, "error"));
+
+	if (why != NULL)
+		snprintf(text, cap, "%s", why);
+	json_decref(answer);
+	return why != NULL;
+}
+
+/* The first line says that it is understood; the rest may take its time. NULL
+ * and EPROTO: it was refused, in the words of refusal. */
 static FILE *
-open_stream(const char *path, const char *request, int seconds)
+open_stream(const char *path, const char *request, int seconds,
+	char refusal[128])
 {
 	const struct timeval for_ever = { 0, 0 };
 	int fd = connect_to(path, seconds), why;
@@ -250,7 +265,8 @@ open_stream(const char *path, const char *request, int seconds)
 	}
 	if (fgets(first, sizeof(first), f) == NULL ||
 	    strcmp(first, "{\"ok\":true}\n") != 0) {
-		why = feof(f) ? ENODATA : ferror(f) ? errno : EBADMSG;
+		why = feof(f) ? ENODATA : ferror(f) ? errno :
+			read_refusal(first, refusal, 128) ? EPROTO : EBADMSG;
 		fclose(f);
 		errno = why;
 		return NULL;
@@ -263,12 +279,15 @@ open_stream(const char *path, const char *request, int seconds)
 FILE *
 ask_stream(const char *config, const char *request, int seconds, bool loud)
 {
-	char *path = socket_path(config);
-	FILE *f = path == NULL ? NULL : open_stream(path, request, seconds);
+	char *path = socket_path(config), refusal[128];
+	FILE *f = path == NULL ? NULL : open_stream(path, request, seconds,
+		refusal);
+	int why = errno;
 
 	if (f == NULL && loud)
 		fprintf(stderr, "sallyportd (%s): %s\n", path == NULL ? "?" :
-			path, why_not(errno));
+			path, why == EPROTO ? refusal : why_not(why));
 	free(path);
+	errno = why;
 	return f;
 }

@@ -22,7 +22,8 @@ json_t *ask_daemon_with(const char *config, const char *request, int with,
 	int seconds);
 
 /* Send a request whose answer is lines without end: the stream behind its first
- * line, the caller's to close. NULL, after saying why if loud. */
+ * line, the caller's to close. NULL, after saying why if loud; errno EPROTO: the
+ * daemon has refused. */
 FILE *ask_stream(const char *config, const char *request, int seconds,
 	bool loud);
 

@@ -5,10 +5,11 @@
  * one as it comes, over reloads and restarts. Does not: format; lines are the
  * log's own (log.format).
  *
- * Called by the command line's main. Exit status: 0 done, 1 the reader of our
- * output is gone, 2 usage, 3 the daemon does not answer.
+ * Called by the command line's main. Exit status: 0 done, 1 refused or the reader
+ * of our output is gone, 2 usage, 3 the daemon does not answer.
  */
 #include <ctype.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,7 +91,7 @@ cmd_events(int argc, char **argv, const char *config, bool json)
 	from = ask_stream(config, follow ? "events follow\n" : "events recent\n",
 		SECONDS, true);
 	if (from == NULL)
-		return NOT_RUNNING;
+		return errno == EPROTO ? 1 : NOT_RUNNING;
 	signal(SIGPIPE, SIG_IGN);
 	status = copy(from, argc - first, argv + first);
 	fclose(from);

@@ -197,17 +197,21 @@ print_level(const json_t *a)
 static const char *
 submit_words(const json_t *a)
 {
+	bool is_listed = answer_text(a, "server")[0] != '\0';
+
 	if (answer_text(a, "destination")[0] == '\0')
 		return "is carried to the submission port of the server dialled, "
 			"after its own user name and password; to other servers "
 			"it is refused with the operator's text";
-	if (json_is_true(json_object_get(a, "submission")))
-		return "is carried to that server's submission port, after its "
-			"own user name and password";
-	if (json_is_true(json_object_get(a, "unknown_origin")))
-		return "is carried to port 465 or 587 of the same host, if it "
-			"has one; else refused with the operator's text";
-	return "is refused with the operator's text: this server is not listed";
+	if (strcmp(answer_text(a, "treatment"), "submit") != 0)
+		return is_listed ? "is refused with the operator's text: no "
+			"submission port of this server is listed" :
+			"is refused with the operator's text: this server is "
+			"not listed";
+	return is_listed ? "is carried to that server's submission port, after "
+		"its own user name and password" :
+		"is carried to port 465 or 587 of the same host, if it has one; "
+		"else refused with the operator's text";
 }
 
 static const char *
@@ -233,16 +237,21 @@ action_words(const json_t *a)
 	return action;
 }
 
-/* A zombie whose class does not let it pass: what zombie.action says. */
+/* A class that stops port 25 lets this destination pass. */
 static bool
-zombie_counts(const json_t *a)
+is_let_pass(const json_t *a)
 {
+	static const char *const stopped[] = { "block", "submit", "reset",
+		"drop" };
 	const char *action = answer_text(a, "action");
 
-	return strcmp(answer_text(json_object_get(a, "record"), "level"),
-		"zombie") == 0 && strcmp(answer_text(a, "zombie_action"),
-		"log") != 0 && (strcmp(action, "block") == 0 ||
-		strcmp(action, "submit") == 0 || strcmp(action, "relay") == 0);
+	if (!json_is_true(json_object_get(a, "pass_destination")) ||
+	    strcmp(answer_text(a, "treatment"), "submit") == 0)
+		return false;
+	for (size_t i = 0; i < sizeof(stopped) / sizeof(stopped[0]); i++)
+		if (strcmp(action, stopped[i]) == 0)
+			return true;
+	return false;
 }
 
 static void
@@ -250,6 +259,8 @@ print_next(const json_t *a)
 {
 	const char *to = answer_text(a, "destination");
 	const char *server = answer_text(a, "server");
+	const char *slowly = json_is_true(json_object_get(a, "slow")) ?
+		", slowly" : "";
 
 	if (json_is_true(json_object_get(a, "past")))
 		return;
@@ -257,15 +268,14 @@ print_next(const json_t *a)
 		to);
 	if (server[0] != '\0')
 		printf(" (%s)", server);
-	if (json_is_true(json_object_get(a, "pass_destination")) &&
-	    strcmp(answer_text(a, "action"), "submit") != 0)
+	if (is_let_pass(a))
 		printf(" reaches it: pass_destinations\n");
-	else if (zombie_counts(a))
-		printf(" is %s: zombie.action\n", strcmp(answer_text(a,
-			"zombie_action"), "reset") == 0 ? "reset" :
-			"refused with the text for zombies");
+	else if (json_is_true(json_object_get(a, "zombie_refused")))
+		printf(" is %s%s: zombie.action\n", strcmp(answer_text(a,
+			"treatment"), "reset") == 0 ? "reset" :
+			"refused with the text for zombies", slowly);
 	else
-		printf(" %s\n", action_words(a));
+		printf(" %s%s\n", action_words(a), slowly);
 }
 
 static void

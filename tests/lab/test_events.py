@@ -1,11 +1,12 @@
 """`sallyport events': the log, as it happens."""
 
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
-import time
 
 import pytest
 
@@ -13,6 +14,9 @@ import clients
 import daemon
 import net
 import proc
+
+
+CONTROL = "/run/sallyport/control"
 
 
 def talk(token):
@@ -88,11 +92,14 @@ def test_it_goes_on_over_a_reload(gate, follow):
     follower = follow()
     follower.wait(".")
     assert gate.cli("reload").ok
-    time.sleep(1.5)
-    talk("reloaded")
-    follower.wait('helo="reloaded"', 15)
+    proc.wait_until(lambda: len(gate.named("sallyport:ctl")) == 1,
+                    "the old one to leave its follower", 10)
+
+    def heard():
+        talk("reloaded")
+        return 'helo="reloaded"' in follower.read()
+    proc.wait_until(heard, "the successor's events", 15)
     assert follower.process.poll() is None
-    assert len(gate.named("sallyport:ctl")) == 1, "held by a follower"
 
 
 def test_who_does_not_read_loses_lines_and_nobody_waits(gate, follow):
@@ -131,6 +138,56 @@ def test_json_lines_are_json(gate):
         assert gate.cli("allow", "del", "198.18.42.2").ok
     finally:
         gate.reconfigure(before)
+
+
+class Raw:
+    """A client of the control socket that reads when it is told to."""
+
+    def __init__(self, request):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.sock.settimeout(10)
+        self.sock.connect(CONTROL)
+        self.sock.sendall(request + b"\n")
+        self.reader = self.sock.makefile("rb")
+
+    def close(self):
+        self.reader.close()
+        self.sock.close()
+
+
+def test_what_was_lost_is_told(gate):
+    """Once, and as soon as there is room: not with the next event."""
+    with contextlib.closing(Raw(b"events follow")) as slow:
+        assert json.loads(slow.reader.readline())["ok"]
+        line, since = "198.18.44.1", gate.here()
+        for n in range(1600):
+            with contextlib.closing(Raw(b"allow add %s pass pin %d%s" % (
+                    line.encode(), n, b"w" * 240))) as one:
+                assert json.loads(one.reader.readline())["ok"]
+        all_of_them = len([x for x in gate.lines(since) if line in x])
+        got, lost = 0, 0
+        while got + lost < all_of_them:
+            text = slow.reader.readline().decode()
+            told = re.match(r"# (\d+) events were lost", text)
+            lost += int(told[1]) if told else 0
+            got += line in text
+        assert lost > 0 and got > 0 and got + lost == all_of_them
+    assert gate.cli("allow", "del", line).ok
+
+
+def test_so_many_follow_and_no_other_word(gate):
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            one = stack.enter_context(contextlib.closing(Raw(b"events follow")))
+            assert json.loads(one.reader.readline())["ok"]
+        told = gate.cli("events", "--follow")
+        assert told.code == 1 and "too many follow already" in told.out, told
+        assert gate.cli("events").ok
+    for word in (b"events", b"events foo", b"events follow me"):
+        with contextlib.closing(Raw(word)) as one:
+            assert json.loads(one.reader.readline())["error"] == \
+                "unknown request", word
 
 
 def test_bad_words(gate):

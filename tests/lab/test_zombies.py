@@ -1,5 +1,6 @@
 """Lines that become zombies: named with the evidence, acted upon, cleared."""
 
+import contextlib
 import json
 import os
 import signal
@@ -246,21 +247,24 @@ def test_tarpit_is_slow_and_has_room_for_so_many(acting):
         "zombie = {", "zombie = { tarpit_delay = 2; tarpit_max = 2;", 1))
     infected, honest = net.fresh_line(4), net.fresh_line(4)
     assert gate.cli("zombie", "add", infected).ok
+    since = gate.here()
     spans, said = timed(*SLOWLY, source=infected)
     # the greeting waits; so does each answer behind one that was given
     assert spans[0] > 1.9 and all(1.5 < one < 4 for one in spans[2:]), spans
     assert URL in str(said[3]) and said[3][0].startswith("550"), said
-    held = [Peer("second", net.address("mxa", 4), 25,
-                 source_address=(infected, 0)) for _ in range(2)]
-    time.sleep(.3)
-    # it is full: at the usual speed, with the same text
-    spans, said = timed(*SLOWLY, source=infected)
-    assert max(spans) < 1.5 and URL in str(said[3]), (spans, said)
-    # and nobody else has noticed anything
-    spans, said = timed(*SLOWLY, source=honest)
-    assert max(spans) < 1.5 and URL not in str(said[3]), (spans, said)
-    for peer in held:
-        peer.close()
+    # its place is free when its last answer's time is over
+    gate.wait_text(since, f"block id=.* line={infected} ")
+    with contextlib.ExitStack() as held:
+        both = [held.enter_context(Peer("second", net.address("mxa", 4), 25,
+                                        source_address=(infected, 0)))
+                for _ in range(2)]
+        assert [peer.reply()[0][:3] for peer in both] == ["220", "220"]
+        # it is full: at the usual speed, with the same text
+        spans, said = timed(*SLOWLY, source=infected)
+        assert max(spans) < 1.5 and URL in str(said[3]), (spans, said)
+        # and nobody else has noticed anything
+        spans, said = timed(*SLOWLY, source=honest)
+        assert max(spans) < 1.5 and URL not in str(said[3]), (spans, said)
     assert gate.cli("zombie", "clear", infected).ok
     spans, said = timed(*SLOWLY, source=infected)
     assert max(spans) < 1.5 and URL not in str(said[3]), (spans, said)
