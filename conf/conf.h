@@ -130,6 +130,8 @@ struct class_conf {
 enum server_source { FROM_DEFAULT, FROM_CLIENT, FROM_GATEWAY };
 
 /* submit towards a server that is not listed, in the order of the words. */
+enum wrap { WRAP_OFF, WRAP_LISTED, WRAP_OPPORTUNISTIC };
+
 enum unknown_origin { UNKNOWN_BLOCK, UNKNOWN_ORIGIN };
 
 enum proxy { PROXY_OFF, PROXY_SUBMISSION, PROXY_ALL };
@@ -145,6 +147,8 @@ struct server_conf {
 	bool own;		/* belongs to the provider: pass_destinations */
 	bool is_unlisted;	/* never in a configuration: a host without a
 				 * known name (proxyd/origin.h) */
+	bool is_opportune;	/* of those: any certificate is better than no
+				 * TLS (proxyd/opportune.h) */
 	bool xclient;		/* tell it the line's address, if it listens */
 	enum server_source source;
 	enum proxy proxy;	/* PROXY header: on which connections */
@@ -249,8 +253,7 @@ struct conf {
 
 	enum unknown_origin unknown_origin;
 	bool read_replies;	/* smtp.read_replies: evidence in relay */
-	bool pop3_wrap;		/* pop3.wrap = "listed" */
-	bool imap_wrap;		/* imap.wrap = "listed" */
+	enum wrap pop3_wrap, imap_wrap;
 	bool strict;		/* smtp.strict */
 	unsigned max_per_line;	/* smtp.max_per_line: sessions at once */
 	struct smtp_limits limits;

@@ -313,12 +313,19 @@ static void
 explain_wrap(const struct conf *c, bool imap, FILE *out)
 {
 	const char *name = imap ? "IMAP" : "POP3";
+	const enum wrap wrap = imap ? c->imap_wrap : c->pop3_wrap;
 	size_t n = 0;
 
 	for (size_t i = 0; i < c->nservers; i++)
 		n += service_of(&c->servers[i], imap)->mode != TLS_NONE;
-	if (n == 0 || !(imap ? c->imap_wrap : c->pop3_wrap)) {
+	if (wrap == WRAP_OFF || (n == 0 && wrap == WRAP_LISTED)) {
 		fprintf(out, "%s is not touched.\n", name);
+		return;
+	}
+	if (n == 0) {
+		fprintf(out, "Plain %s (port %s) is carried over TLS to servers "
+			"that have it on port %s, in the clear to others.\n",
+			name, imap ? "143" : "110", imap ? "993" : "995");
 		return;
 	}
 	fprintf(out, "Plain %s (port %s) is carried over verified TLS to",
@@ -332,7 +339,12 @@ explain_wrap(const struct conf *c, bool imap, FILE *out)
 			fputc(',', out);
 		explain_endpoint(&c->servers[i], e, out);
 	}
-	fputs("; other servers are not touched.\n", out);
+	if (wrap == WRAP_LISTED)
+		fputs("; other servers are not touched.\n", out);
+	else
+		fprintf(out, "; to other servers over TLS where they have it on "
+			"port %s, in the clear where not.\n",
+			imap ? "993" : "995");
 }
 
 static void

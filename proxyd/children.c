@@ -161,6 +161,7 @@ run_relay(struct parent *p, int channel, int slot, uint8_t owner)
 		.listener4 = p->slot[slot].listener4,
 		.listener6 = p->slot[slot].listener6, .parent = channel,
 		.adaptive = p->adaptive, .lines = p->lines, .tally = p->tally,
+		.tlsseen = p->tlsseen,
 		.owner = owner, .table = p->table,
 		.foreground = p->foreground };
 

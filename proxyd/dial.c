@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 
 #include "proxyd/identity.h"
+#include "proxyd/opportune.h"
 #include "proxyd/origin.h"
 #include "proxyd/session.h"
 #include "proxyd/tls.h"
@@ -146,7 +147,10 @@ check_tls(struct session *s)
 			REASON_TLS_FAILED, why);
 		return;
 	}
-	if (tls_verified(c->ssl, why, sizeof(why)) == -1) {
+	if (s->context.server->is_opportune) {
+		if (opportune_check(s) != 0)
+			return;
+	} else if (tls_verified(c->ssl, why, sizeof(why)) == -1) {
 		session_fail(s, REASON_CERTIFICATE, why);
 		return;
 	}

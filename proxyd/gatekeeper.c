@@ -44,8 +44,8 @@ belongs(const struct conf *conf, size_t server, enum addr_set set)
 	if (set == ADDR_SET_OWN)
 		return s->own && conf->pass_own;
 	if (set == ADDR_SET_POP3)
-		return conf->pop3_wrap && s->pop3.mode != TLS_NONE;
-	return conf->imap_wrap && s->imap.mode != TLS_NONE;
+		return conf->pop3_wrap != WRAP_OFF && s->pop3.mode != TLS_NONE;
+	return conf->imap_wrap != WRAP_OFF && s->imap.mode != TLS_NONE;
 }
 
 static bool
@@ -187,9 +187,9 @@ choose_ports(struct parent *p)
 	p->port[0].port = 25;
 	p->port[0].used = true;
 	p->port[1].port = 110;
-	p->port[1].used = p->conf->pop3_wrap;
+	p->port[1].used = p->conf->pop3_wrap != WRAP_OFF;
 	p->port[2].port = 143;
-	p->port[2].used = p->conf->imap_wrap;
+	p->port[2].used = p->conf->imap_wrap != WRAP_OFF;
 }
 
 int

@@ -196,10 +196,15 @@ find(struct logbook *b, const struct report *e)
 	return worst;
 }
 
+/* Or a POP3 or IMAP session of a server without TLS, carried as it was. */
 static bool
 is_wrap_that_went_well(const struct report *e)
 {
-	return e->kind == EVENT_WRAP && e->stage == STAGE_SESSION &&
+	bool is_wrap = e->kind == EVENT_WRAP && e->stage == STAGE_SESSION;
+	bool is_clear = e->kind == EVENT_RELAY && e->dst.port != 25 &&
+		e->dst.port != 0;
+
+	return (is_wrap || is_clear) &&
 		(e->reason == REASON_DONE || e->reason == REASON_CLIENT_EOF ||
 		e->reason == REASON_SERVER_EOF);
 }

@@ -112,30 +112,20 @@ origin_open(struct session *s)
 	enum origin_port known = origins_find(s->relay->origins, &s->origin,
 		seconds());
 	struct origin_server *u;
-	struct addr host = s->origin;
-	char text[ADDR_STRLEN];
 
 	if (known == ORIGIN_NONE)
 		return 1;
-	if ((u = calloc(1, sizeof(*u))) == NULL)
+	if ((u = session_server(s)) == NULL)
 		return -1;
-	host.port = 0;
-	/* RFC 5321 section 4.1.3 */
-	snprintf(u->name, sizeof(u->name), "[%s%s]",
-		host.family == AF_INET6 ? "IPv6:" : "",
-		addr_format(&host, text));
-	u->conf.name = u->name;
-	u->conf.is_unlisted = true;
 	choose(u, known);
-	s->unlisted = u;
-	s->context.server = &u->conf;
 	return 0;
 }
 
 void
 origin_stands(struct session *s)
 {
-	if (s->unlisted != NULL && s->machine.dialling &&
+	if (s->unlisted != NULL && s->kind == EVENT_SUBMIT &&
+	    s->machine.dialling &&
 	    !s->machine.u.smtp.tunnel)
 		origins_note(s->relay->origins, &s->origin,
 			s->machine.dial.port == SUBMISSION ? ORIGIN_587 :

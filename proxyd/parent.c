@@ -326,6 +326,7 @@ finish(struct parent *p)
 	adaptive_free(&p->adaptive);
 	lines_free(&p->lines);
 	tally_free(&p->tally);
+	tlsseen_free(&p->tlsseen);
 	if (p->queue >= 0)
 		close(p->queue);
 	table_free(&p->table);
@@ -427,7 +428,9 @@ parent_start(struct parent *p)
 	p->adaptive = adaptive_new();
 	p->lines = lines_new();
 	p->tally = tally_new();
+	p->tlsseen = tlsseen_new();
 	if (p->adaptive == NULL || p->lines == NULL || p->tally == NULL ||
+	    p->tlsseen == NULL ||
 	    add_events(p) != 0) {
 		log_error("start: %s", strerror(errno));
 		return -1;

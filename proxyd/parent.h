@@ -26,6 +26,7 @@
 #include "proxyd/adaptive.h"
 #include "proxyd/lines.h"
 #include "proxyd/tally.h"
+#include "proxyd/tlsseen.h"
 #include "proxyd/msg.h"
 #include "rules/rules.h"
 
@@ -127,6 +128,7 @@ struct parent {
 	struct adaptive *adaptive;
 	struct lines *lines;
 	struct tally *tally;
+	struct tlsseen *tlsseen;
 	struct table *table;
 	struct nfq_counts *nfq_counts;
 	struct dests *dests;

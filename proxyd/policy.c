@@ -51,10 +51,13 @@ decide_wrap(const struct conf *conf, const struct addr *origin,
 	bool imap = origin->port == PORT_IMAP;
 	const struct server_conf *s = d->server == -1 ? NULL :
 		&conf->servers[d->server];
+	enum wrap wrap = imap ? conf->imap_wrap : conf->pop3_wrap;
 	enum tls_mode mode = s == NULL ? TLS_NONE :
 		imap ? s->imap.mode : s->pop3.mode;
 
-	if (!(imap ? conf->imap_wrap : conf->pop3_wrap) || mode == TLS_NONE ||
+	if (s == NULL && wrap == WRAP_OPPORTUNISTIC)
+		d->treatment = imap ? TREAT_IMAP : TREAT_POP3;
+	else if (wrap == WRAP_OFF || mode == TLS_NONE ||
 	    (mode == TLS_PLAIN && !is_literal(s, origin)))
 		d->treatment = TREAT_RELAY;
 	else

@@ -522,6 +522,7 @@ prepare(struct process *p)
 	r->lines = p->start->lines;
 	lines_own(r->lines, p->start->owner);
 	r->tally = p->start->tally;
+	r->tlsseen = p->start->tlsseen;
 	r->table = p->start->table;
 	r->slot = p->start->slot;
 	p->control_fd = -1;

@@ -22,6 +22,7 @@ struct offers;
 struct session;
 struct table;
 struct tally;
+struct tlsseen;
 struct tls;
 struct upstream;
 
@@ -41,6 +42,7 @@ struct relay {
 	struct origins *origins;	/* NULL: smtp.unknown_origin = "block" */
 	struct lines *lines;	/* shared, like the next */
 	struct tally *tally;
+	struct tlsseen *tlsseen;
 	struct table *table;	/* of lines; NULL: none is kept */
 	struct detect detect;
 	struct scratch *scratch;

@@ -18,6 +18,7 @@ struct lines;
 struct nfq_counts;
 struct table;
 struct tally;
+struct tlsseen;
 
 struct relay_start {
 	const struct conf *conf;
@@ -28,6 +29,7 @@ struct relay_start {
 	struct adaptive *adaptive;	/* shared by all relays, like the two */
 	struct lines *lines;		/* below */
 	struct tally *tally;
+	struct tlsseen *tlsseen;
 	uint8_t owner;			/* lines.h */
 	struct table *table;		/* of lines; NULL: none is kept */
 	bool foreground;		/* log to stderr */

@@ -27,6 +27,7 @@
 #include "proxyd/adaptive.h"
 #include "proxyd/contact.h"
 #include "proxyd/lines.h"
+#include "proxyd/opportune.h"
 #include "proxyd/origin.h"
 
 /* DESIGN.md section 6, timers: milliseconds. */
@@ -112,7 +113,8 @@ report(struct session *s)
 void
 session_evidence(struct session *s)
 {
-	if (s->machine.notes.witness.n_events > 0)
+	/* what other ports answer is nobody's guilt */
+	if (s->origin.port == 25 && s->machine.notes.witness.n_events > 0)
 		contact_evidence(s->relay->table, &s->relay->detect,
 			s->relay->conf, s->class_index, &s->machine);
 }
@@ -134,7 +136,8 @@ destroy(struct session *s)
 
 	remember_adaptive(s);
 	session_evidence(s);
-	contact_habits(r->table, r->conf, s->class_index, &s->machine);
+	if (s->origin.port == 25)
+		contact_habits(r->table, r->conf, s->class_index, &s->machine);
 	report(s);
 	chan_close(&s->side[SERVER], false);
 	chan_close(&s->side[CLIENT], false);
@@ -206,7 +209,7 @@ session_fail(struct session *s, enum reason why, const char *detail)
 	struct sink out[2];
 
 	if (s->phase == PHASE_DEAD || s->phase == PHASE_LINGER ||
-	    origin_failed(s, why))
+	    origin_failed(s, why) || opportune_failed(s, why))
 		return;
 	if (detail != s->machine.notes.detail)
 		notes_detail(&s->machine.notes, (const uint8_t *)detail,
@@ -215,7 +218,8 @@ session_fail(struct session *s, enum reason why, const char *detail)
 	 * else's TLS there is nothing to be said either. */
 	if (s->kind == EVENT_RELAY || s->kind == EVENT_RESET ||
 	    s->kind == EVENT_TUNNEL) {
-		if (s->kind == EVENT_RELAY && (why == REASON_CONNECT_FAILED ||
+		if (s->kind == EVENT_RELAY && s->origin.port == 25 &&
+		    (why == REASON_CONNECT_FAILED ||
 			why == REASON_CONNECT_TIMEOUT))
 			evidence_reached(&s->machine, false);
 		session_abort(s, why);
@@ -341,6 +345,8 @@ deadline_of(const struct session *s)
 	}
 	if (s->machine.dialling)
 		whole = s->dial_since + 1000 * (int64_t)s->machine.server_wait;
+	if (opportune_is_trying(s) && s->phase != PHASE_TALK)
+		whole = s->dial_since + OPPORTUNE_LIMIT;
 	if (s->machine.dialling && s->phase == PHASE_TALK &&
 	    s->machine.expect[SERVER] != EXPECT_NONE)
 		whole = s->dial_since + 25000;
@@ -449,6 +455,9 @@ session_leave(struct session *s)
 	struct chan *client = &s->side[CLIENT];
 
 	s->unfinished = pump_run(s);
+	if (s->unlisted != NULL && s->unlisted->opportune != OPPORTUNE_NOT &&
+	    !s->machine.dialling)
+		opportune_stands(s);
 	if (s->phase == PHASE_LINGER && !client->shut && !client->reset &&
 	    chan_pending(client) == 0)
 		chan_shut(client);
@@ -506,15 +515,39 @@ count_quota(void *arg, enum tally_kind kind, unsigned n)
 		(uint32_t)(relay_now() / 1000), n);
 }
 
-/* A server that is not listed: is there submission at the same host? */
+struct origin_server *
+session_server(struct session *s)
+{
+	struct origin_server *u = calloc(1, sizeof(*u));
+	struct addr host = s->origin;
+	char text[ADDR_STRLEN];
+
+	if (u == NULL)
+		return NULL;
+	host.port = 0;
+	/* RFC 5321 section 4.1.3 */
+	snprintf(u->name, sizeof(u->name), "[%s%s]",
+		host.family == AF_INET6 ? "IPv6:" : "",
+		addr_format(&host, text));
+	u->conf.name = u->name;
+	u->conf.is_unlisted = true;
+	s->unlisted = u;
+	s->context.server = &u->conf;
+	return u;
+}
+
+/* A server that is not listed: is there submission, or TLS, at the same host? */
 static void
 look_at_origin(struct session *s, struct decision *d)
 {
-	if (d->treatment != TREAT_SUBMIT || d->server != -1 ||
-	    origin_open(s) == 0)
+	if (d->server != -1)
 		return;
-	d->treatment = TREAT_BLOCK;
-	d->reason = REASON_UNKNOWN_ORIGIN;
+	if (d->treatment == TREAT_SUBMIT && origin_open(s) != 0) {
+		d->treatment = TREAT_BLOCK;
+		d->reason = REASON_UNKNOWN_ORIGIN;
+	} else if ((d->treatment == TREAT_POP3 || d->treatment == TREAT_IMAP) &&
+	    opportune_open(s) != 0)
+		d->treatment = TREAT_RELAY;
 }
 
 static void

@@ -2,8 +2,9 @@
  * session.h - one captured connection from accept to its log line
  *
  * session.c is its life (open, time limits, end), dial.c its way to the server,
- * pump.c moves bytes between its two sides and the machine. Only these three
- * files and relay.c include this header.
+ * pump.c moves bytes between its two sides and the machine; origin.c and
+ * opportune.c know servers that nobody has listed. Only these files and relay.c
+ * include this header.
  */
 #ifndef SALLYPORT_SESSION_H
 #define SALLYPORT_SESSION_H
@@ -19,6 +20,7 @@
 #include "proxyd/policy.h"
 #include "proxyd/proto.h"
 #include "proxyd/relay.h"
+#include "proxyd/tlsseen.h"
 #include "proxyd/upstream.h"
 
 enum phase {
@@ -31,11 +33,15 @@ enum phase {
 	PHASE_DEAD	/* freed when the loop returns */
 };
 
-/* A server that is not listed: origin.h. */
+/* A server that is not listed: origin.h, opportune.h. */
 struct origin_server {
 	struct server_conf conf;
 	char name[ADDR_STRLEN + 8];	/* an address literal */
 	bool tried_both;
+	/* opportune.c; NOT: never, or settled */
+	enum { OPPORTUNE_NOT, OPPORTUNE_TRIES, OPPORTUNE_MUST } opportune;
+	bool is_valid;		/* its certificate's chain */
+	struct tls_names names;	/* of it */
 };
 
 struct session {
@@ -92,6 +98,10 @@ void session_finish(struct session *s, enum reason why);
 
 /* End it with resets on both sides. */
 void session_abort(struct session *s, enum reason why);
+
+/* Make the server of an origin that nobody has listed: name an address literal,
+ * no ports yet. It is the session's. NULL: no memory. */
+struct origin_server *session_server(struct session *s);
 
 /* Give what the machine has found out about the line to the table. */
 void session_evidence(struct session *s);

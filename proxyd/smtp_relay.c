@@ -28,6 +28,13 @@ relay_greet(struct machine *m, struct sink out[2])
 	return ACT_DIAL;
 }
 
+/* POP3 and IMAP that go to a server without TLS, unchanged. */
+static bool
+is_no_smtp(uint16_t port)
+{
+	return port == 110 || port == 143;
+}
+
 static enum act
 relay_upstream(struct machine *m, struct sink out[2])
 {
@@ -36,7 +43,8 @@ relay_upstream(struct machine *m, struct sink out[2])
 	m->expect[SERVER] = EXPECT_RAW;
 	m->client_wait = m->server_wait = SMTP_WAIT_OPAQUE;
 	m->notes.stage = STAGE_GREETING;
-	if (!m->context->read_replies)
+	m->u.watch.opaque = is_no_smtp(m->context->origin.port);
+	if (!m->u.watch.opaque && !m->context->read_replies)
 		evidence_reached(m, true);
 	return ACT_NONE;
 }

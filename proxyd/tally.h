@@ -17,6 +17,7 @@ enum tally_kind {
 	TALLY_RCPTS,		/* recipients named to a submission server */
 	TALLY_MESSAGES,		/* messages that it took */
 	TALLY_GUESSES,		/* passwords that it refused with 535 */
+	TALLY_HOSTS,		/* new servers whose TLS port was tried */
 	TALLY_COUNT
 };
 

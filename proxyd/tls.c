@@ -230,6 +230,9 @@ on_verify(int ok, X509_STORE_CTX *ctx)
 			X509_V_ERR_APPLICATION_VERIFICATION);
 		ok = 0;
 	}
+	/* any is taken; tls_chain tells what is wrong with it */
+	if (server->is_opportune)
+		return 1;
 	if (!ok)
 		remember_refused(SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl),
 			ex_tls), X509_STORE_CTX_get_current_cert(ctx));
@@ -453,6 +456,37 @@ tls_verified(SSL *ssl, char *why, size_t cap)
 		return -1;
 	}
 	return 0;
+}
+
+int
+tls_chain(const SSL *ssl, char *why, size_t cap)
+{
+	long verdict = SSL_get_verify_result(ssl);
+
+	if (verdict == X509_V_OK)
+		return 0;
+	snprintf(why, cap, "%s", verdict_words(verdict));
+	return -1;
+}
+
+void
+tls_names(const SSL *ssl, void (*each)(void *arg, const void *name, size_t len),
+	void *arg)
+{
+	const X509 *cert = SSL_get0_peer_certificate(ssl);
+	GENERAL_NAMES *names = cert == NULL ? NULL :
+		X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+
+	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+		int type;
+		const ASN1_STRING *name = GENERAL_NAME_get0_value(
+			sk_GENERAL_NAME_value(names, i), &type);
+
+		if (type == GEN_DNS || type == GEN_IPADD)
+			each(arg, ASN1_STRING_get0_data(name),
+				(size_t)ASN1_STRING_length(name));
+	}
+	GENERAL_NAMES_free(names);
 }
 
 void

@@ -48,6 +48,13 @@ void tls_offer_never(SSL *ssl);
 
 /* After the handshake: 0, or -1 and the reason as words in why. */
 int tls_verified(SSL *ssl, char *why, size_t cap);
+/* The same of a server with is_opportune, of which any certificate is taken: does
+ * its chain end at a trusted authority? */
+int tls_chain(const SSL *ssl, char *why, size_t cap);
+/* The names and addresses that the server's certificate is for, as they stand in
+ * it (not NUL-terminated, of the server's choice). */
+void tls_names(const SSL *ssl, void (*each)(void *arg, const void *name,
+	size_t len), void *arg);
 
 /*
  * Why the handshake that has just failed did, as words; *certificate_r: it was

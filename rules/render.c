@@ -50,13 +50,15 @@ enum {
 	LOCAL = 1 << 9,
 	AS_LINE = 1 << 10,	/* source = "client", for some */
 	WRAP_IMAP = 1 << 11,
-	OPTIONS = (1 << 12) - 1,
+	WRAP_ANY = 1 << 12,	/* opportunistic */
+	WRAP_IMAP_ANY = 1 << 13,
+	OPTIONS = (1 << 14) - 1,
 
-	OF_BLOCK = 1 << 12,
-	OF_CARRY = 1 << 13,
-	OF_RESET = 1 << 14,
-	OF_DROP = 1 << 15,
-	OF_QUIET = 1 << 16,	/* count = false */
+	OF_BLOCK = 1 << 14,
+	OF_CARRY = 1 << 15,
+	OF_RESET = 1 << 16,
+	OF_DROP = 1 << 17,
+	OF_QUIET = 1 << 18,	/* count = false */
 	LISTED = OF_BLOCK | OF_CARRY | OF_RESET | OF_DROP | OF_QUIET
 };
 
@@ -232,6 +234,12 @@ static const struct row rows[] = {
 		"to this gateway itself" },
 	{ TABLE_SELECT, ALWAYS, "sallyport_select", TO(SET_NEVER), "RETURN",
 		"special addresses and gateway.never" },
+	{ TABLE_SELECT, WRAP_ANY, "sallyport_select",
+		"-p tcp -m tcp --dport 110 ", "@sallyport_capture",
+		"POP3 to any server" },
+	{ TABLE_SELECT, WRAP_IMAP_ANY, "sallyport_select",
+		"-p tcp -m tcp --dport 143 ", "@sallyport_capture",
+		"IMAP to any server" },
 	{ TABLE_SELECT, WRAP, "sallyport_select", "-p tcp -m tcp --dport 110 "
 		TO(SET_POP3), "@sallyport_capture", "POP3 to a listed server" },
 	{ TABLE_SELECT, WRAP, "sallyport_select", "-p tcp -m tcp --dport 110 ",
@@ -424,7 +432,8 @@ words_set(const struct conf *c, uint8_t family, struct words w[NWORDS])
 		c->mark_mask);
 	snprintf(w[W_4].value, size, "%s", v4 ? "4" : "6");
 	snprintf(w[W_CLIENTS].value, size, "25%s%s",
-		c->pop3_wrap ? ",110" : "", c->imap_wrap ? ",143" : "");
+		c->pop3_wrap != WRAP_OFF ? ",110" : "",
+		c->imap_wrap != WRAP_OFF ? ",143" : "");
 	render_ports(c, w[W_SERVERS].value, size);
 	snprintf(w[W_ICMP].value, size, "%s", v4 ? "icmp" : "ipv6-icmp");
 	snprintf(w[W_IP].value, size, "%s", v4 ? "127.0.0.1" : "::1");
@@ -482,7 +491,10 @@ options_of(const struct conf *c)
 
 	return (redirect ? REDIRECT : TPROXY) | (c->local ? LOCAL : 0) |
 		(conf_has_source(c, SOURCE_CLIENT) ? AS_LINE : 0) |
-		(c->pop3_wrap ? WRAP : 0) | (c->imap_wrap ? WRAP_IMAP : 0) |
+		(c->pop3_wrap == WRAP_LISTED ? WRAP : 0) |
+		(c->pop3_wrap == WRAP_OPPORTUNISTIC ? WRAP_ANY : 0) |
+		(c->imap_wrap == WRAP_LISTED ? WRAP_IMAP : 0) |
+		(c->imap_wrap == WRAP_OPPORTUNISTIC ? WRAP_IMAP_ANY : 0) |
 		(c->pass_own ? PASS_OWN : 0) |
 		(c->fail_closed ? CLOSED : 0) | (c->nfq_queue != 0 ? QUEUE : 0) |
 		(c->nfq_submission ? SUBMISSION : 0) |

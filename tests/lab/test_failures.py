@@ -223,8 +223,7 @@ BROKEN = {
     "unknown action": ('port25 = "submit"', 'port25 = "sumbit"', "sumbit"),
     "syntax": ("subscribers = (", "subscribers = ((", "sallyport.conf"),
     "out of range": ("workers = 1", "workers = 100000", "workers"),
-    "not there yet": ('pop3 = { wrap = "listed"; };',
-                      'pop3 = { wrap = "opportunistic"; };', "opportunistic"),
+    "not there yet": ("gateway = {", 'gateway = { backend = "nft";', "nft"),
 }
 
 

@@ -637,12 +637,6 @@ not_yet(void **state)
 	} rows[] = {
 		{ "gateway = { backend = \"nft\"; };",
 		  NOT_YET("gateway.backend", "nft", "\"iptables\"") },
-		{ "pop3 = { wrap = \"opportunistic\"; };",
-		  NOT_YET("pop3.wrap", "opportunistic",
-			"\"off\", \"listed\"") },
-		{ "imap = { wrap = \"opportunistic\"; };",
-		  NOT_YET("imap.wrap", "opportunistic",
-			"\"off\", \"listed\"") },
 		{ "zombie = { text = ( \"{who}\" ); };",
 		  ":2: zombie.text = \"{who}\": an opening brace begins "
 		  "{client}, {event} or {url}; expected a list of 1 to 8 "
@@ -697,20 +691,20 @@ soft_of_a_span(void **state)
 	free(errors);
 }
 
-/* The words that mean what this version does anyway. */
+/* Words in full, most of them what is done anyway. */
 static void
 defaults_written_out(void **state)
 {
 	struct conf *c = load_good(CLASS
 		"gateway = { capture = \"tproxy\"; backend = \"iptables\"; };\n"
 		"smtp = { unknown_origin = \"block\"; };\n"
-		"pop3 = { wrap = \"off\"; }; imap = { wrap = \"off\"; };\n"
+		"pop3 = { wrap = \"opportunistic\"; }; imap = { wrap = \"off\"; };\n"
 		"log = { format = \"kv\"; envelope = \"none\"; "
 		"destination = \"full\"; };\n");
 
 	(void)state;
-	assert_false(c->pop3_wrap);
-	assert_false(c->imap_wrap);
+	assert_int_equal(c->pop3_wrap, WRAP_OPPORTUNISTIC);
+	assert_int_equal(c->imap_wrap, WRAP_OFF);
 	assert_int_equal(c->log_format, LOG_FORMAT_KV);
 	conf_free(&c);
 	assert_null(c);
@@ -751,8 +745,8 @@ defaults(void **state)
 	assert_int_equal(c->npass_prefixes, 0);
 	assert_null(c->allow_file);
 	assert_int_equal(c->tls_min_server, TLS1_2_VERSION);
-	assert_true(c->pop3_wrap);
-	assert_true(c->imap_wrap);
+	assert_int_equal(c->pop3_wrap, WRAP_LISTED);
+	assert_int_equal(c->imap_wrap, WRAP_LISTED);
 	assert_int_equal(c->max_per_line, 20);
 	assert_true(c->log_syslog);
 	assert_string_equal(c->control_socket, "/run/sallyport/control");

@@ -257,7 +257,8 @@ table(void **state)
 		assert_int_equal(addr_parse(&origin, r->origin), 0);
 		src.port = 40000;
 		conf.pass_own = r->pass_own;
-		conf.pop3_wrap = conf.imap_wrap = r->wrap;
+		conf.pop3_wrap = conf.imap_wrap = r->wrap ? WRAP_LISTED :
+			WRAP_OFF;
 		policy_decide(&conf, upstream, NULL, &src, &origin, NOW, &d);
 		if (d.treatment != r->treatment || d.reason != r->reason ||
 		    d.class_index != r->class_index || d.server != r->server ||
@@ -268,6 +269,39 @@ table(void **state)
 				(int)d.treatment, reason_word[d.reason],
 				d.class_index, d.server);
 	}
+}
+
+/* Listed servers as they are listed; all others with TLS, if they have it. */
+static void
+opportunistic(void **state)
+{
+	static const struct {
+		const char *origin;
+		enum treatment treatment;
+		int server;
+	} want[] = {
+		{ "192.0.2.110:110", TREAT_POP3, -1 },
+		{ "192.0.2.110:143", TREAT_IMAP, -1 },
+		{ "203.0.113.1:110", TREAT_POP3, OWN },
+		/* listed, without IMAP: the operator has said so */
+		{ "203.0.113.3:143", TREAT_RELAY, POP_ONLY },
+		{ "203.0.113.254:110", TREAT_RESET, -1 },
+	};
+	struct addr src, origin;
+	struct decision d;
+
+	(void)state;
+	conf.pop3_wrap = conf.imap_wrap = WRAP_OPPORTUNISTIC;
+	assert_int_equal(addr_parse(&src, "198.18.3.1"), 0);
+	for (size_t i = 0; i < N(want); i++) {
+		assert_int_equal(addr_parse(&origin, want[i].origin), 0);
+		policy_decide(&conf, upstream, NULL, &src, &origin, NOW, &d);
+		if (d.treatment != want[i].treatment ||
+		    d.server != want[i].server)
+			fail_msg("%s: treatment %d, server %d", want[i].origin,
+				(int)d.treatment, d.server);
+	}
+	conf.pop3_wrap = conf.imap_wrap = WRAP_OFF;
 }
 
 /* Level zombie with an action: whatever the class does, but for those who are
@@ -310,7 +344,8 @@ zombies(void **state)
 	};
 
 	(void)state;
-	conf.pass_own = conf.pop3_wrap = true;
+	conf.pass_own = true;
+	conf.pop3_wrap = WRAP_LISTED;
 	for (size_t i = 0; i < N(want); i++) {
 		struct table *t = table_new(1000);
 		struct addr src, origin;
@@ -402,6 +437,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(table),
+		cmocka_unit_test(opportunistic),
 		cmocka_unit_test(zombies),
 		cmocka_unit_test(listed),
 		cmocka_unit_test(own_programs),

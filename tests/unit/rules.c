@@ -439,7 +439,8 @@ rules_follow_options(void **state)
 	assert_int_equal(r.n, 0);
 	ruleset_free(&r);
 
-	f.c.pop3_wrap = f.c.imap_wrap = f.c.pass_own = true;
+	f.c.pop3_wrap = f.c.imap_wrap = WRAP_LISTED;
+	f.c.pass_own = true;
 	f.interfaces[0] = eth;
 	f.interfaces[1] = ppp;
 	f.c.ninterfaces = 2;
@@ -578,7 +579,8 @@ rules_keep_their_form(void **state)
 
 	(void)state;
 	fixture_open(&f);
-	f.c.pop3_wrap = f.c.imap_wrap = f.c.pass_own = f.c.fail_closed = true;
+	f.c.pop3_wrap = f.c.imap_wrap = WRAP_LISTED;
+	f.c.pass_own = f.c.fail_closed = true;
 	f.c.nfq_submission = true;
 	f.c.nfq_queue = 2525;
 	f.c.return_path = RETURN_COUNT;
@@ -796,8 +798,10 @@ kernel_takes_every_combination(void **state)
 	(void)state;
 	for (int bits = 0; bits < 128 + 32; bits++) {
 		fixture_full(&f);
-		f.c.pop3_wrap = bits & 1;
-		f.c.imap_wrap = (bits & 1) != (bits / 2 & 1);
+		f.c.pop3_wrap = bits & 1 ? WRAP_LISTED : bits & 4 ? WRAP_OFF :
+			WRAP_OPPORTUNISTIC;
+		f.c.imap_wrap = (bits & 1) == (bits / 2 & 1) ? WRAP_OFF :
+			bits & 8 ? WRAP_LISTED : WRAP_OPPORTUNISTIC;
 		f.c.pass_own = bits & 2;
 		f.c.fail_closed = bits & 4;
 		f.interfaces[0] = eth;

@@ -29,7 +29,7 @@ static struct server_conf server = {
 	.name = (char[]){ "mail" }, .addresses = &origin, .naddresses = 1,
 };
 static struct conf conf = { .servers = &server, .nservers = 1,
-	.imap_wrap = true, .pop3_wrap = true, .max_per_line = 5,
+	.imap_wrap = WRAP_LISTED, .pop3_wrap = WRAP_LISTED, .max_per_line = 5,
 	.name = (char[]){ "gw1" } };
 
 /* ---- in the place of relay.c, upstream.c and offer.c ---- */
