@@ -53,6 +53,9 @@ int cmd_events(int argc, char **argv, const char *config, bool json);
 /* cmd_report.c */
 int cmd_report(int argc, char **argv, const char *config, bool json);
 
+/* cmd_complaint.c */
+int cmd_complaint(int argc, char **argv, const char *config, bool json);
+
 /* cmd_why.c */
 int cmd_why(int argc, char **argv, const char *config, bool json);
 

@@ -6,8 +6,8 @@
  * which entry of the allowlist counts, which level it has and on what evidence,
  * what its next connection gets. With a time: what was then. Does not: decide.
  *
- * Called by the command line's main. Exit status: 0 said, 1 failed, 2 usage, 3 the
- * daemon does not answer.
+ * Called by the command line's main, and for each finding by cmd_complaint.c. Exit
+ * status: 0 said, 1 failed, 2 usage, 3 the daemon does not answer.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +18,7 @@
 #include "lib/addr.h"
 #include "tools/answer.h"
 #include "tools/cmd.h"
+#include "tools/why.h"
 #include "tools/zombie_words.h"
 
 #define SECONDS 15
@@ -278,8 +279,8 @@ print_next(const json_t *a)
 		printf(" %s%s\n", action_words(a), slowly);
 }
 
-static void
-print_why(const json_t *a, const char *asked)
+void
+why_print(const json_t *a, const char *asked)
 {
 	if (json_is_null(json_object_get(a, "class"))) {
 		printf("%s is in no class of subscribers: nothing of it is "
@@ -300,6 +301,19 @@ print_why(const json_t *a, const char *asked)
 
 /* ---- the command ---- */
 
+json_t *
+why_ask(const char *command, const char *config, const char *src,
+	const char *dst, int64_t at, int *status_r)
+{
+	char request[192], when[24] = "-";
+
+	if (at != 0)
+		snprintf(when, sizeof(when), "%lld", (long long)at);
+	snprintf(request, sizeof(request), "why %s %s %s\n", src,
+		dst == NULL ? "-" : dst, when);
+	return answer_of(command, config, request, -1, "", SECONDS, status_r);
+}
+
 static int
 usage(const char *what)
 {
@@ -313,9 +327,10 @@ int
 cmd_why(int argc, char **argv, const char *config, bool json)
 {
 	const char *src = NULL, *dst = NULL, *at = NULL;
-	char request[192], when[24] = "-";
 	struct addr a;
-	int64_t t;
+	json_t *answer;
+	int64_t t = 0;
+	int status;
 
 	for (int i = 1; i < argc; i++)
 		if (strcmp(argv[i], "--at") == 0 && i + 1 < argc)
@@ -327,12 +342,16 @@ cmd_why(int argc, char **argv, const char *config, bool json)
 	if (src == NULL || addr_parse(&a, src) != 0 ||
 	    (dst != NULL && addr_parse(&a, dst) != 0))
 		return usage("this is no address");
-	if (at != NULL && (allow_time(at, &t) != 0 || t > time(NULL)))
+	if (at != NULL && (allow_time(at, &t) != 0 || t <= 0 ||
+	    t > time(NULL)))
 		return usage("this is no time that has been");
-	if (at != NULL)
-		snprintf(when, sizeof(when), "%lld", (long long)t);
-	snprintf(request, sizeof(request), "why %s %s %s\n", src,
-		dst == NULL ? "-" : dst, when);
-	return answer_command("why", config, request, SECONDS, json, print_why,
-		src);
+	answer = why_ask("why", config, src, dst, t, &status);
+	if (answer == NULL)
+		return status;
+	if (json)
+		answer_print(answer);
+	else
+		why_print(answer, src);
+	json_decref(answer);
+	return 0;
 }

@@ -22,7 +22,7 @@ _sallyport() {
 		esac
 	done
 	case $words in
-	'') words='check rules allow lease zombies zombie why events report bypass plan probe simulate status reload healthy -c --json --help --version' ;;
+	'') words='check rules allow lease zombies zombie why complaint events report bypass plan probe simulate status reload healthy -c --json --help --version' ;;
 	' rules') words='show apply verify remove --json --help' ;;
 	' bypass') words='all list end --for --line --destination --json --help' ;;
 	' bypass end') words='all --line --destination --json --help' ;;

@@ -131,6 +131,12 @@ static const struct command commands[] = {
 		"DESTINATION is a server's\naddress. With --at "
 		"2026-11-25T18:14:00Z: who had it then, and what is\nwritten "
 		"about it until then (ledger.days).\n" },
+	{ "complaint", "< MAIL", cmd_complaint,
+		"whom a complaint is about, why, and the draft of a reply",
+		"Reads one mail: an ARF or X-ARF report, or prose. Asks as "
+		"`why' does about each\naddress of yours with its port and "
+		"time, names the line of the log to look\nfor, drafts a reply; "
+		"sends nothing. Exit status 1: nothing of yours is in it.\n" },
 	{ "bypass list", "", cmd_bypass_list,
 		"show what is bypassed, and for how long",
 		"Asks the kernel; needs root.\n" },

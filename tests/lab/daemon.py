@@ -134,9 +134,10 @@ class Daemon:
 
     # Life ------------------------------------------------------------------
 
-    def cli(self, *args, timeout=40):
+    def cli(self, *args, timeout=40, text=None):
+        """text: what stands on standard input."""
         return proc.run(self.ns, [BUILD / "sallyport", "-c", CONF, *args],
-                        timeout=timeout)
+                        timeout=timeout, text=text)
 
     def rules(self, verb, *args):
         return self.cli("rules", verb, *args)
