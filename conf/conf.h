@@ -124,6 +124,7 @@ struct class_conf {
 	struct prefix *listed;	/* as written in the configuration */
 	size_t nlisted;
 	char *prefixes_file;	/* NULL: none */
+	char *abuse_contact;	/* NULL: report_contact */
 };
 
 /* Of connections to one server. */
@@ -265,6 +266,7 @@ struct conf {
 	bool log_wraps;		/* successful ones too */
 	unsigned log_per_minute;	/* lines of one kind from a line; 0: all */
 	char *control_socket;
+	char *report_org, *report_contact, *report_domain;	/* or NULL */
 
 	struct lpm *class_lpm;	/* prefix -> index into classes */
 	struct lpm *allow_lpm;	/* prefix -> index into allow */

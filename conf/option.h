@@ -27,7 +27,9 @@ enum option_type {
 	WORD,		/* int: index into words */
 	FLAG,		/* bool: the second word */
 	TLS_VERSION,	/* unsigned: TLS1_x_VERSION */
-	NAME,		/* char *, like the next five; text.c has their rules */
+	NAME,		/* char *, like the next seven; text.c has their rules */
+	TEXT,
+	MAILBOX,
 	HOST,
 	USER,
 	PATH,

@@ -1,7 +1,7 @@
 /*
  * text.c - what a text in the configuration may look like
  *
- * Rules for names, host names, users, paths, addresses of web pages, reply
+ * Rules for names, host names, mail addresses, users, paths, addresses of web pages, reply
  * lines and interface patterns, each answered with the reason in words or
  * NULL. Changes nothing, opens nothing.
  *
@@ -100,6 +100,24 @@ url_wrong(const char *text)
 	return NULL;
 }
 
+/* An addr-spec of RFC 5321 without quotes and literals: it goes into headers and
+ * JSON as it is. */
+static const char *
+mailbox_wrong(const char *text)
+{
+	const char *at = strrchr(text, '@');
+	char local[65];
+
+	if (at == NULL || at == text || (size_t)(at - text) >= sizeof(local) ||
+	    !host_is_valid(at + 1))
+		return "not a mail address";
+	memcpy(local, text, (size_t)(at - text));
+	local[at - text] = '\0';
+	return only(local, "!#$%&'*+-/=?^_`{|}~.") && local[0] != '.' &&
+		strstr(text, "..") == NULL && at[-1] != '.' ? NULL :
+		"not a mail address";
+}
+
 /* IFNAMSIZ is 16 with the NUL; "+" alone would be every interface. */
 static const char *
 interface_wrong(const char *text)
@@ -165,6 +183,11 @@ text_wrong(const struct option *o, const char *text)
 			!only(text, "_-"))
 			return "not a name";
 		return NULL;
+	case TEXT:
+		return text[0] == '\0' || strlen(text) > (size_t)o->max ||
+			!printable(text) ? "not such a text" : NULL;
+	case MAILBOX:
+		return mailbox_wrong(text);
 	case HOST:
 		return host_is_valid(text) ? NULL : "not a host name";
 	case USER:

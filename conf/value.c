@@ -78,6 +78,8 @@ option_expects(const struct option *o, char *out, size_t cap)
 		[GROUPS] = "a list of groups ( { ... }, { ... } )",
 		[LATER] = "nothing: not available in this version",
 		[BOOL] = "true or false",
+		[TEXT] = "1 to 200 characters of printable ASCII",
+		[MAILBOX] = "one mail address like abuse@isp.example",
 		[HOST] = "a host name",
 		[USER] = "a user name, not root",
 		[PATH] = "the path of a file",
@@ -546,7 +548,7 @@ value_free(const struct option *o, void *owner)
 	char **base;
 
 	switch (o->type) {
-	case NAME: case HOST: case USER: case PATH: case SOCKET: case URL:
+	case NAME: case TEXT: case MAILBOX: case HOST: case USER: case PATH: case SOCKET: case URL:
 	case TRUST:
 		free(*(char **)member(o, owner));
 		*(char **)member(o, owner) = NULL;

@@ -230,6 +230,7 @@ add_counters(struct counters *sum, const struct counters *one)
 static void
 write_event(struct control *c, const struct report *e)
 {
+	ctlsample_note(c, e);
 	logbook_take(c->logbook, e, time(NULL));
 	c->events++;
 }
@@ -580,6 +581,7 @@ finish(struct control *c)
 	ctlsock_close(c);
 	/* before the scribe ends: it still has something for it */
 	ctlzombie_close(c);
+	ctlsample_close(c);
 	ctlallow_close(c);
 	ctlevents_close(c);
 	names_free(&c->names);

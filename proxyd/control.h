@@ -136,6 +136,8 @@ struct control {
 	size_t look_at;
 	unsigned zombie_seconds;
 
+	struct sample *samples;	/* ctlsample.c; NULL: none yet */
+
 	/* ctllevel.c */
 	struct ledger_levels level_rows;	/* changes to be written */
 	bool levels_busy, levels_look, levels_restored;
@@ -178,6 +180,14 @@ void ctlzombie_show(const struct control *c, const struct line_key *k,
 /* A level from before a restart, without a word in the log. 0 or -1. */
 int ctlzombie_bring_back(struct control *c, struct line_record *r,
 	const struct line_key *k, uint8_t level, bool pinned);
+
+/* ---- ctlsample.c ---- */
+
+/* A session that has ended. */
+void ctlsample_note(struct control *c, const struct report *e);
+/* The latest of a line: at, src, dst, out; the caller's. NULL: none is known. */
+json_t *ctlsample_object(const struct control *c, const struct line_key *k);
+void ctlsample_close(struct control *c);
 
 /* ---- ctllevel.c ---- */
 

@@ -389,7 +389,7 @@ show_line(const struct control *c, const struct line_record *r,
 
 	ctlzombie_text(c, k, text);
 	return json_pack("{s:s,s:s,s:s,s:I,s:b,s:o,s:I,s:I,s:b,s:I,s:I,s:I,s:I,"
-		"s:I,s:I,s:I}",
+		"s:I,s:I,s:I,s:o*}",
 		"line", text,
 		"class", class == NULL ? "" : class->name,
 		"level", level_name[word & LEVEL_MASK],
@@ -405,7 +405,8 @@ show_line(const struct control *c, const struct line_record *r,
 		"first", (json_int_t)table_unix(c->table,
 			atomic_load(&r->first)),
 		"last", (json_int_t)table_unix(c->table, atomic_load(&r->last)),
-		"dialect", (json_int_t)atomic_load(&r->dialect));
+		"dialect", (json_int_t)atomic_load(&r->dialect),
+		"example", ctlsample_object(c, k));
 }
 
 static const char *const action_word[] = { "log", "tarpit", "block", "reset" };

@@ -1,11 +1,12 @@
 /*
- * cmd_report.c - sallyport report [--since TIME] [--csv | --html]
+ * cmd_report.c - sallyport report [--since TIME] [--csv | --html | --xarf]
  *
  * Does: read from the ledger which lines had a level since a time (a week, without
  * one), one row each: its worst level, when and on what evidence, its customer,
  * what it is now; as text, CSV (RFC 4180), JSON, or one HTML file that needs no
- * other, with changes by day and kinds of evidence drawn as SVG. Does not: ask the
- * daemon.
+ * other, with changes by day and kinds of evidence drawn as SVG; for others as
+ * X-ARF (report_xarf.c). Does not: ask the daemon, or write ARF: RFC 5965 wants the
+ * message that is reported, or its header, and nobody here has read one.
  *
  * Called by the command line's main, by people and by cron. Exit status: 0 done, 1
  * the ledger cannot be read, 2 usage or configuration. What came from operators
@@ -22,13 +23,14 @@
 #include "tools/answer.h"
 #include "tools/cmd.h"
 #include "tools/ledger_read.h"
+#include "tools/report_xarf.h"
 
 #define WEEK (7 * 86400)
 #define DAY 86400
 #define DAYS_SHOWN 92
 #define ZOMBIE 3
 
-enum form { AS_TEXT, AS_CSV, AS_HTML, AS_JSON };
+enum form { AS_TEXT, AS_CSV, AS_HTML, AS_JSON, AS_XARF };
 
 static const char *const level_word[] = { "clean", "suspect", "probable",
 	"zombie" };
@@ -402,12 +404,22 @@ static int
 usage(const char *what)
 {
 	fprintf(stderr, "sallyport report: %s; expected perhaps --since with a "
-		"time like 2026-11-25T18:14:00Z, and\n--csv or --html\n", what);
+		"time like 2026-11-25T18:14:00Z, and\n--csv, --html or "
+		"--xarf, the last perhaps with --output FOLDER\n", what);
 	return 2;
 }
 
 static int
-make(const char *config, int64_t since, enum form form)
+no_arf(void)
+{
+	fprintf(stderr, "sallyport report: a report in ARF (RFC 5965) contains "
+		"the message or its header,\nand this program keeps neither of "
+		"any mail; --xarf says what it has seen\n");
+	return 2;
+}
+
+static int
+make(const char *config, int64_t since, enum form form, const char *dir)
 {
 	static void (*const print[])(const struct report *) = {
 		[AS_TEXT] = print_text, [AS_CSV] = print_csv,
@@ -418,8 +430,12 @@ make(const char *config, int64_t since, enum form form)
 	char why[200] = "";
 	int rc;
 
-	if (c == NULL)
-		return 2;
+	if (c == NULL || form == AS_XARF) {
+		rc = c == NULL ? 2 : report_xarf(c, since, dir);
+		json_decref(r.index);
+		conf_free(&c);
+		return rc;
+	}
 	rc = ledger_with(c, collect, &r, why);
 	if (rc < 0 || r.no_memory)
 		fprintf(stderr, "sallyport report: %s: %s\n", c->ledger_file,
@@ -437,22 +453,40 @@ make(const char *config, int64_t since, enum form form)
 	return rc < 0 || r.no_memory;
 }
 
+/* A form by its name; -1: it is none. */
+static int
+form_of(const char *word)
+{
+	static const char *const name[] = { [AS_CSV] = "--csv",
+		[AS_HTML] = "--html", [AS_XARF] = "--xarf" };
+
+	for (size_t i = 0; i < sizeof(name) / sizeof(name[0]); i++)
+		if (name[i] != NULL && strcmp(word, name[i]) == 0)
+			return (int)i;
+	return -1;
+}
+
 int
 cmd_report(int argc, char **argv, const char *config, bool json)
 {
 	int64_t since = time(NULL) - WEEK;
 	enum form form = json ? AS_JSON : AS_TEXT;
+	const char *dir = NULL;
 
 	for (int i = 1; i < argc; i++)
 		if (strcmp(argv[i], "--since") == 0 && i + 1 < argc) {
 			if (allow_time(argv[++i], &since) != 0 ||
 			    since > time(NULL))
 				return usage("this is no time that has been");
-		} else if (strcmp(argv[i], "--csv") == 0 && form == AS_TEXT)
-			form = AS_CSV;
-		else if (strcmp(argv[i], "--html") == 0 && form == AS_TEXT)
-			form = AS_HTML;
+		} else if (strcmp(argv[i], "--output") == 0 && i + 1 < argc)
+			dir = argv[++i];
+		else if (strcmp(argv[i], "--arf") == 0)
+			return no_arf();
+		else if (form_of(argv[i]) >= 0 && form == AS_TEXT)
+			form = (enum form)form_of(argv[i]);
 		else
 			return usage("not understood");
-	return make(config, since, form);
+	if (dir != NULL && form != AS_XARF)
+		return usage("--output is for mails of --xarf");
+	return make(config, since, form, dir);
 }

@@ -46,7 +46,7 @@ _sallyport() {
 		;;
 	' zombie') words='show clear pin add --json --help' ;;
 	' events'*) words='--follow --help watch relay block submit wrap tunnel reset suspect probable zombie clear allow lease alarm' ;;
-	' report'*) words='--since --csv --html --json --help' ;;
+	' report'*) words='--since --csv --html --xarf --output --json --help' ;;
 	' why'*) words='--at --json --help' ;;
 	' zombie show'*) words='--json --help' ;;
 	' zombie '*) words='--why --json --help' ;;

@@ -118,11 +118,14 @@ static const struct command commands[] = {
 		"The last 512 lines, as log.format has them; with --follow "
 		"each new one,\nalso over reloads. EVENT is block, submit, "
 		"zombie, allow ...: only those.\n" },
-	{ "report", "[--since TIME] [--csv | --html]", cmd_report,
+	{ "report", "[--since TIME] [--csv | --html | --xarf [--output FOLDER]]",
+		cmd_report,
 		"lines that had a level, with evidence, from the ledger",
 		"Of the last seven days, or since a time like "
 		"2026-11-25T18:14:00Z; one row a\nline. --html is one file "
-		"that needs no other. Needs no daemon, but the\nrights of the "
+		"that needs no other. --xarf: each line that became a\nzombie "
+		"as X-ARF 4, one JSON object a line, or into FOLDER one mail "
+		"each, ready to\nsend. Needs no daemon, but the rights of the "
 		"ledger's owner, or root.\n" },
 	{ "why", "ADDR[:PORT] [DESTINATION] [--at TIME]", cmd_why,
 		"why a line gets what it gets, step by step",

@@ -1,5 +1,10 @@
 """`sallyport complaint < mail': whose it is, what is known, what to answer."""
 
+import base64
+import email
+import email.policy
+import email.utils
+import hashlib
 import json
 import re
 import time
@@ -272,3 +277,157 @@ def test_without_the_daemon(desk):
     path.unlink()
     assert result.code == 3, result.out
     assert "Found: 198.18.42.7, no port, no time" in result.out
+
+
+# `sallyport report --xarf': reports of our own ---------------------------------
+
+# xarf-core.json and types/connection-infected-host.json of xarf/xarf-spec:
+# required, then what else is in ours; anything else is a mistake.
+REQUIRED = {"xarf_version", "report_id", "timestamp", "reporter", "sender",
+            "source_identifier", "category", "type", "protocol", "bot_type",
+            "first_seen"}
+MORE = {"source_port", "evidence_source", "evidence", "description",
+        "last_seen", "destination_ip", "destination_port", "total_requests"}
+INSTANT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+
+
+def reporting_config():
+    return cgn_config().replace(
+        '{ class = "dynamic";',
+        '{ class = "dynamic"; abuse_contact = "desk@branch.example";', 1) + \
+        'report = { org = "ISP \\"Example\\""; contact = ' \
+        '"abuse@isp.example"; };\n'
+
+
+def check_xarf(report):
+    """Against the published lists of fields."""
+    names = set(report)
+    assert REQUIRED <= names and names <= REQUIRED | MORE, names
+    assert re.fullmatch(r"4\.\d+\.\d+", report["xarf_version"])
+    assert re.fullmatch(UUID4, report["report_id"])
+    for key in ("timestamp", "first_seen", "last_seen"):
+        assert re.fullmatch(INSTANT, report[key]), report
+    for key in ("reporter", "sender"):
+        assert report[key] == {
+            "org": 'ISP "Example"', "contact": "abuse@isp.example",
+            "domain": "isp.example"}, report
+    assert report["category"] == "connection"
+    assert report["type"] == "infected_host"
+    assert report["protocol"] == "tcp" and report["bot_type"] == "malicious"
+    assert 1 <= report.get("source_port", 1) <= 65535
+    assert len(report["description"]) <= 1000
+    item, = report["evidence"]
+    assert set(item) <= {"content_type", "description", "payload", "hash",
+                         "size"}
+    payload = base64.b64decode(item["payload"], validate=True)
+    assert len(payload) == item["size"]
+    assert item["hash"] == "sha256:" + hashlib.sha256(payload).hexdigest()
+    return json.loads(payload)
+
+
+@pytest.fixture(name="reporting")
+def fixture_reporting(desk):
+    desk.reconfigure(reporting_config())
+    yield desk
+    desk.reconfigure(cgn_config())
+
+
+def listings(gate, began, *more):
+    return [json.loads(line) for line in cli(
+        gate, "report", "--since", began, "--xarf", *more).out.splitlines()]
+
+
+def fresh_second(gate):
+    """One in which no line became a zombie yet."""
+    def now():
+        text = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return not listings(gate, text) and text
+    return proc.wait_until(now, "a fresh second", 5)
+
+
+def test_xarf_has_the_published_fields(reporting, tmp_path):
+    began = fresh_second(reporting)
+    infected, pinned = net.fresh_line(6), "198.18.42.20"
+    cli(reporting, "lease", "bind", pinned, "customer-4720")
+    since = reporting.here()
+    bot(infected, 30)
+    wait_level(reporting, infected, "zombie")
+    cli(reporting, "zombie", "add", pinned, "--why", "secret ticket")
+    cli(reporting, "zombie", "pin", infected)       # no second listing
+    proc.wait_until(lambda: len(listings(reporting, began)) == 2, "two", 6)
+    seen, said = listings(reporting, began)
+    counted = check_xarf(seen)
+    # address and port of a session that the log has too
+    source = f"[{seen['source_identifier']}]:{seen['source_port']}"
+    assert any(f" src={source} " in line for line in reporting.lines(since))
+    assert seen["source_identifier"] == infected
+    assert counted["example"]["src"] == source
+    assert counted["evidence"]["helo"]["bad"] > 0
+    assert seen["destination_port"] == 25 and "destination_ip" in seen
+    assert seen["total_requests"] > 0
+    # one that an operator named, of whom nothing was seen
+    check_xarf(said)
+    assert said["source_identifier"] == pinned and "source_port" not in said
+    everything = json.dumps([seen, said]) + str(counted)
+    for secret in ("4720", "secret", "cheap.example", "alpha.example"):
+        assert secret not in everything
+    # the same listing has the same name
+    assert [one["report_id"] for one in listings(reporting, began)] == \
+        [seen["report_id"], said["report_id"]]
+    check_mails(reporting, began, tmp_path, (seen, said))
+    for line in (infected, pinned):
+        cli(reporting, "zombie", "clear", line)
+    cli(reporting, "lease", "release", pinned)
+
+
+def check_mails(gate, began, folder, reports):
+    """Each mail, by Python's parser, is a report of RFC 5965 around the object;
+    and our own reader of complaints understands it."""
+    words = ("report", "--since", began, "--xarf", "--output", folder)
+    assert cli(gate, *words).out == "2 reports written, 0 were there\n"
+    assert cli(gate, *words).out == "0 reports written, 2 were there\n"
+    assert {one.name for one in folder.iterdir()} == \
+        {f"{one['report_id']}.eml" for one in reports}
+    for report in reports:
+        raw = (folder / f"{report['report_id']}.eml").read_bytes()
+        assert b"\n" not in raw.replace(b"\r\n", b"") and max(
+            map(len, raw.split(b"\r\n"))) <= 998
+        mail = email.message_from_bytes(raw, policy=email.policy.default)
+        assert not mail.defects and mail["To"] == "desk@branch.example"
+        assert mail["From"].addresses[0].display_name == 'ISP "Example"'
+        assert mail.get_content_type() == "multipart/report"
+        assert mail.get_param("report-type") == "feedback-report"
+        human, fields, attached = mail.iter_parts()
+        assert human.get_content_type() == "text/plain"
+        assert report["source_identifier"] in human.get_content()
+        assert fields.get_content_type() == "message/feedback-report"
+        told = email.message_from_string(str(fields.get_payload(0)))
+        assert told["Feedback-Type"] == "xarf" and told["Version"] == "1"
+        assert told["User-Agent"].startswith("Sallyport/")
+        assert told["Source-IP"] == report["source_identifier"]
+        assert told["Source-Port"] == (str(report["source_port"]) if
+                                       "source_port" in report else None)
+        at = email.utils.parsedate_to_datetime(told["Arrival-Date"])
+        assert at.strftime("%Y-%m-%dT%H:%M:%SZ") == report["timestamp"]
+        assert json.loads(attached.get_payload(decode=True)) == report
+        read = json.loads(complain(gate, raw.decode(), "--json"))
+        finding, = read["findings"]
+        assert finding["address"] == report["source_identifier"]
+        assert finding["port"] == report.get("source_port", 0)
+        assert finding["at"] == int(at.timestamp()) and not finding["doubts"]
+
+
+def test_reports_that_cannot_be(desk, tmp_path):
+    for words, why in (
+            (("--xarf",), "report.org and report.contact are not set"),
+            (("--arf",), "contains the message or its header"),
+            (("--csv", "--xarf"), "not understood"),
+            (("--output", tmp_path), "--output is for mails")):
+        result = desk.cli("report", *words)
+        assert result.code == 2 and why in result.out, result.out
+    desk.reconfigure(reporting_config())
+    result = desk.cli("report", "--xarf", "--output", tmp_path / "none")
+    assert result.code == 1 and "No such file" in result.out
+    assert not list(tmp_path.iterdir())
+    desk.reconfigure(cgn_config())

@@ -162,11 +162,12 @@ static const struct refusal {
 	{ "unknown group", CLASS "jabberwock = { };\n",
 	  "F/s.conf:2: unknown option jabberwock; expected one of gateway, "
 	  "subscribers, allow, pass_destinations, tls, servers, smtp, nfq, "
-	  "pop3, imap, zombie, log, ledger, control\n" },
+	  "pop3, imap, zombie, log, ledger, report, control\n" },
 	{ "unknown key in a class", WITH("port25 = \"watch\"; xyzzy = 1;"),
 	  "F/s.conf:1: unknown option subscribers.xyzzy; expected one of class, "
 	  "prefixes, prefixes_file, port25, enforce, "
-	  "destinations_file, count, line_len6, port_block, block\n" },
+	  "destinations_file, count, line_len6, port_block, "
+	  "abuse_contact, block\n" },
 	{ "all errors, not the first",
 	  CLASS "gateway = { workers = -1;\n grace = \"x\"; nat = 3; };\n",
 	  "F/s.conf:3: gateway.nat = 3; expected true or false\n"
@@ -586,6 +587,36 @@ static const struct refusal {
 	  "\"3\", \"4\", \"5\", \"6\", \"7\", \"8\", \"9\" ); }; };\n",
 	  "F/s.conf:2: smtp.block.text = a list ( ): too many elements; "
 	  TEXT_EXPECTS "\n" },
+	{ "no mail address", CLASS "report = { contact = \"abuse\"; };\n",
+	  "F/s.conf:2: report.contact = \"abuse\": not a mail address; expected "
+	  "one mail address like abuse@isp.example\n" },
+	{ "two of them", CLASS "report = { contact = \"a@b.example, c@d.example\"; };\n",
+	  "F/s.conf:2: report.contact = \"a@b.example, c@d.example\": not a mail address; expected "
+	  "one mail address like abuse@isp.example\n" },
+	{ "one with a name", CLASS "report = { contact = \"A <a@b.example>\"; };\n",
+	  "F/s.conf:2: report.contact = \"A <a@b.example>\": not a mail address; expected "
+	  "one mail address like abuse@isp.example\n" },
+	{ "a header behind it", CLASS "report = { contact = \"a@b.example\\r\\nBcc: x\"; };\n",
+	  "F/s.conf:2: report.contact = \"a@b.example??Bcc: x\": not a mail address; expected "
+	  "one mail address like abuse@isp.example\n" },
+	{ "no local part", CLASS "report = { contact = \"@b.example\"; };\n",
+	  "F/s.conf:2: report.contact = \"@b.example\": not a mail address; expected "
+	  "one mail address like abuse@isp.example\n" },
+	{ "no host", CLASS "report = { contact = \"a@-b.example\"; };\n",
+	  "F/s.conf:2: report.contact = \"a@-b.example\": not a mail address; expected "
+	  "one mail address like abuse@isp.example\n" },
+	{ "dots", CLASS "report = { contact = \"a..b@c.example\"; };\n",
+	  "F/s.conf:2: report.contact = \"a..b@c.example\": not a mail address; expected "
+	  "one mail address like abuse@isp.example\n" },
+	{ "quoted", CLASS "report = { contact = \"\\\"a\\\"@b.example\"; };\n",
+	  "F/s.conf:2: report.contact = \"\"a\"@b.example\": not a mail address; expected "
+	  "one mail address like abuse@isp.example\n" },
+	{ "no name", CLASS "report = { org = \"\"; };\n",
+	  "F/s.conf:2: report.org = \"\": not such a text; expected 1 to 200 "
+	  "characters of printable ASCII\n" },
+	{ "an empty contact", WITH("port25 = \"watch\"; abuse_contact = \"\";"),
+	  "F/s.conf:1: subscribers.abuse_contact = \"\": not a mail address; "
+	  "expected one mail address like abuse@isp.example\n" },
 	{ "url", CLASS "smtp = { block = { url = \"javascript:x\"; }; };\n",
 	  "F/s.conf:2: smtp.block.url = \"javascript:x\": not an address of a "
 	  "web page; expected an address that begins with https:// or "
