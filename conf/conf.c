@@ -22,6 +22,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "conf/allow.h"
@@ -585,6 +586,27 @@ crl_check(struct load *l, config_setting_t *s)
 			"a damaged revocation list" : "no revocation list");
 }
 
+/* ---- the hook ---- */
+
+static void
+hook_check(struct load *l, config_setting_t *s)
+{
+	const char *path = l->conf->hook, *wrong = NULL;
+	struct stat st;
+
+	if (path == NULL)
+		return;
+	if (stat(path, &st) != 0)
+		wrong = strerror(errno);
+	else if (!S_ISREG(st.st_mode) || (st.st_mode & 0111) == 0)
+		wrong = "it is no program";
+	else if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+		wrong = "others than its owner may write to it";
+	if (wrong != NULL)
+		complain_at(l, s, "zombie.hook: %s: %s; expected a program "
+			"that only its owner can change", path, wrong);
+}
+
 /* ---- allowlist ---- */
 
 /* The first that needs a server that there is not. */
@@ -697,7 +719,8 @@ zombie_block(struct load *l, config_setting_t *root)
 int
 conf_zombie(struct zombie_conf *z_r, const char *const *set, size_t n, FILE *err)
 {
-	struct load l = { .err = err, .path = "--set" };
+	char here[] = ".";
+	struct load l = { .err = err, .path = "--set", .dir = here };
 	struct conf *conf = calloc(1, sizeof(*conf));
 	config_t cfg;
 
@@ -740,6 +763,7 @@ check(struct load *l, config_t *cfg)
 	allow_check(l, child(child(root, "allow"), "file"));
 	trust_check(l, child(child(root, "tls"), "trust"));
 	crl_check(l, child(child(root, "tls"), "crl"));
+	hook_check(l, child(child(root, "zombie"), "hook"));
 }
 
 static char *

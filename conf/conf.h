@@ -250,6 +250,8 @@ struct conf {
 	bool nfq_submission;	/* SYNs to 465 and 587 are counted too */
 
 	struct zombie_conf zombie;
+	char *hook;		/* zombie.hook: a program, or NULL */
+	char *hook_user;	/* NULL: user_control */
 	struct block_conf zombie_block;	/* smtp.block with zombie.text and url */
 
 	enum unknown_origin unknown_origin;

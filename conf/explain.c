@@ -198,6 +198,10 @@ explain_zombie(const struct conf *c, FILE *out)
 	else
 		fputs("A line at level zombie is logged and left as it is.\n",
 			out);
+	if (c->hook != NULL)
+		fprintf(out, "Each change of a level starts %s as user %s.\n",
+			c->hook, c->hook_user != NULL ? c->hook_user :
+			c->user_control);
 	if (c->zombie.slow != 0)
 		fprintf(out, "From level %s on, sessions of block and submit "
 			"wait %u s before each answer.\n", c->zombie.slow == 1 ?

@@ -159,6 +159,8 @@ control_message(struct child *c, const struct msg *m, int fd)
 		return allowkeeper_change(c, m);
 	if (m->type == MSG_ALLOW_ALL)
 		return allowkeeper_replace(c, m, fd);
+	if (m->type == MSG_HOOK)
+		return hookkeeper_ask(c, m, fd);
 	if (m->type == MSG_RELOAD) {
 		p->reload_wanted = true;
 		event_active(p->ev_reload, EV_TIMEOUT, 0);

@@ -414,7 +414,8 @@ children_reap(struct parent *p)
 	int status;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		if (rulekeeper_reaped(p, pid, status))
+		if (rulekeeper_reaped(p, pid, status) ||
+		    hookkeeper_reaped(p, pid, status))
 			continue;
 		for (struct child *c = p->children; c != NULL; c = c->next)
 			/* the linter does not know that c->parent is p:

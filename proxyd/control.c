@@ -514,6 +514,9 @@ take_message(struct control *c, const struct msg *m, int fd)
 	case MSG_ALLOW_AGAIN:
 		ctlallow_again(c, m->n);
 		break;
+	case MSG_HOOKED:
+		ctlhook_answer(c, m);
+		break;
 	case MSG_RELOADED:
 		ctlsock_reloaded(c, m->n == 1);
 		break;
@@ -582,6 +585,7 @@ finish(struct control *c)
 	/* before the scribe ends: it still has something for it */
 	ctlzombie_close(c);
 	ctlsample_close(c);
+	ctlhook_close(c);
 	ctlallow_close(c);
 	ctlevents_close(c);
 	names_free(&c->names);

@@ -8,6 +8,8 @@
  * ctlwords.c operators: the words of such a request
  * ctlplan.c  operators: what enforcing would change
  * ctlzombie.c levels of lines, and operators who ask for them
+ * ctlhook.c  the operator's program that hears of them
+ * ctlsample.c one session of a line, as an example
  * names.c    names of servers (names.h)
  */
 #ifndef SALLYPORT_CONTROL_H
@@ -35,6 +37,8 @@ struct table;
 #define RELAYS_MAX 250
 #define CLIENTS_MAX 32
 #define REQUEST_MAX 512
+/* Changes that wait for zombie.hook. */
+#define HOOKS_WAITING 256
 
 struct relay {			/* a slot as control sees it */
 	struct control *control;
@@ -136,6 +140,13 @@ struct control {
 	size_t look_at;
 	unsigned zombie_seconds;
 
+	/* ctlhook.c: a ring of what is to be told */
+	char *hook[HOOKS_WAITING];
+	unsigned hook_first, nhooks;
+	bool hook_asked;	/* the parent has the first */
+	uint64_t hooks_lost;
+	int64_t hook_alarm;	/* Unix time of the last one */
+
 	struct sample *samples;	/* ctlsample.c; NULL: none yet */
 
 	/* ctllevel.c */
@@ -180,6 +191,15 @@ void ctlzombie_show(const struct control *c, const struct line_key *k,
 /* A level from before a restart, without a word in the log. 0 or -1. */
 int ctlzombie_bring_back(struct control *c, struct line_record *r,
 	const struct line_key *k, uint8_t level, bool pinned);
+
+/* ---- ctlhook.c ---- */
+
+/* Tell zombie.hook, which is configured; the object is taken. */
+void ctlhook_note(struct control *c, json_t *o);
+/* MSG_HOOKED. */
+void ctlhook_answer(struct control *c, const struct msg *m);
+void ctlhook_second(struct control *c);
+void ctlhook_close(struct control *c);
 
 /* ---- ctlsample.c ---- */
 

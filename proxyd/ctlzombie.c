@@ -116,6 +116,29 @@ put_numbers(const struct control *c, struct kv *k, const struct line_record *r)
 	}
 }
 
+/* "clear" for what is called clean. */
+static const char *
+event_name(enum level level)
+{
+	return level == LEVEL_CLEAN ? "clear" : level_name[level];
+}
+
+/* The same for the operator's program, with the words of the log. */
+static void
+tell_hook(struct control *c, json_t *shown, const struct ledger_level *e)
+{
+	json_t *o = json_pack("{s:s,s:I,s:s,s:s,s:s}",
+		"event", event_name(e->is), "at", (json_int_t)e->at,
+		"was", level_name[e->was], "who", e->who, "why", e->why);
+
+	if (c->conf->hook == NULL)
+		json_decref(o);
+	else {
+		json_object_update(o, shown);
+		ctlhook_note(c, o);
+	}
+}
+
 /* The same for the ledger. */
 static void
 write_level(struct control *c, const struct line_record *r,
@@ -131,6 +154,7 @@ write_level(struct control *c, const struct line_record *r,
 	snprintf(e.who, sizeof(e.who), "%s", who->name);
 	snprintf(e.why, sizeof(e.why), "%.*s", (int)sizeof(e.why) - 1,
 		who->why);
+	tell_hook(c, shown, &e);
 	ctllevel_note(c, &e, json_dumps(shown, JSON_COMPACT |
 		JSON_ENSURE_ASCII));
 	json_decref(shown);
@@ -146,8 +170,7 @@ tell(struct control *c, const struct line_record *r,
 	struct kv k;
 
 	ctlzombie_text(c, key, text);
-	kv_open(&k, line, sizeof(line), level == LEVEL_CLEAN ? "clear" :
-		level_name[level]);
+	kv_open(&k, line, sizeof(line), event_name(level));
 	kv_word(&k, "line", text);
 	kv_word(&k, "class", class == NULL ? "" : class->name);
 	kv_word(&k, "was", level_name[was]);
@@ -333,6 +356,7 @@ on_zombies(evutil_socket_t fd, short what, void *arg)
 	if (c->zombie_seconds++ % SWEEP_SECONDS == 0)
 		sweep(c);
 	ctllevel_second(c);
+	ctlhook_second(c);
 }
 
 int

@@ -10,6 +10,7 @@
  * environment (NOTIFY_SOCKET) is the service manager's.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,4 +111,15 @@ daemon_notify(const char *state)
 	(void)sendto(fd, state, strlen(state), MSG_NOSIGNAL,
 		(struct sockaddr *)&sun, len);
 	close(fd);
+}
+
+void
+daemon_default_signals(void)
+{
+	sigset_t none;
+
+	for (int number = 1; number < NSIG; number++)
+		(void)signal(number, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 }

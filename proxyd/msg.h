@@ -50,14 +50,23 @@ enum msg_type {
 				 * MSG_ALLOW_AGAIN that was heard before the
 				 * ledger was read */
 	MSG_ALLOW_CHECK,	/* rules were applied: look at the sets now */
+	MSG_HOOK,		/* one descriptor: a sealed memfd, at most
+				 * HOOK_OCTETS, for zombie.hook to read */
 	/* parent -> control */
 	MSG_RELOADED,		/* the answer; n: 1 done, 0 refused (see log) */
 	MSG_ALLOWED,		/* n: cookie; m: 0 in force, 1 rules are not
 				 * applied, 2 the sets refused it, 3 the daemon
 				 * is leaving */
-	MSG_ALLOW_AGAIN		/* n: number; a control that is leaving has
+	MSG_ALLOW_AGAIN,	/* n: number; a control that is leaving has
 				 * changed the ledger: read it, tell all of it */
+	MSG_HOOKED		/* n: enum hook_answer, to each MSG_HOOK */
 };
+
+/* What became of it: the program has ended, however; another one is running; it
+ * is configured no more. */
+enum hook_answer { HOOK_RAN, HOOK_BUSY, HOOK_NONE };
+
+#define HOOK_OCTETS 8192
 
 struct msg {
 	uint32_t type;

@@ -169,6 +169,7 @@ replace_children(struct parent *p, struct conf *conf)
 	}
 	conf_free(&old);
 	set_form(conf);
+	hookkeeper_reload(p);
 	children_retire(p, p->conf->drain_max);
 	start_children(p);
 	return true;
@@ -276,6 +277,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 		allowkeeper_tick(p);
 		rulekeeper_tick(p);
 	}
+	hookkeeper_tick(p);
 	children_tick(p, gap > AWAY_MS);
 	if (p->ticks % OWN_TICKS == 0 && sockets_own_addresses(p))
 		children_send_own(p, NULL);
@@ -319,6 +321,7 @@ finish(struct parent *p)
 {
 	while (p->children != NULL)
 		child_free(p->children);
+	hookkeeper_close(p);
 	rulekeeper_close(p);
 	allowkeeper_close(p);
 	gatekeeper_close(p);
@@ -360,7 +363,7 @@ check_user(const char *option, const char *user)
 
 	if (pw != NULL && pw->pw_uid != 0)
 		return 0;
-	log_error("gateway.%s: user \"%s\" %s; an unprivileged system user is "
+	log_error("%s: user \"%s\" %s; an unprivileged system user is "
 		"expected", option, user,
 		pw == NULL ? "does not exist" : "is root");
 	return -1;
@@ -422,8 +425,10 @@ parent_start(struct parent *p)
 			p->conf->workers, WORKERS_MAX);
 		return -1;
 	}
-	if (check_user("user_relay", p->conf->user_relay) != 0 ||
-		check_user("user_control", p->conf->user_control) != 0)
+	if (check_user("gateway.user_relay", p->conf->user_relay) != 0 ||
+		check_user("gateway.user_control", p->conf->user_control) != 0 ||
+		(p->conf->hook != NULL && p->conf->hook_user != NULL &&
+		check_user("zombie.hook_user", p->conf->hook_user) != 0))
 		return -1;
 	p->adaptive = adaptive_new();
 	p->lines = lines_new();

@@ -8,6 +8,7 @@
  * sockets.c     listeners, control socket, upstream sockets, own addresses
  * allowkeeper.c the allowlist's sets: file and ledger
  * rulekeeper.c  rules that somebody else takes away
+ * hookkeeper.c  the operator's program that hears of levels
  * daemon.c      leaving the terminal, telling the service manager
  *
  * One struct parent exists. All times are milliseconds of CLOCK_MONOTONIC.
@@ -108,6 +109,15 @@ struct probe {			/* a connection to our own listener */
 
 #define PORTS 3
 
+struct hook {			/* hookkeeper.c */
+	pid_t pid;		/* of the program, 0: none runs */
+	pid_t asker;		/* the control that hears of its end */
+	int64_t began, said_at;
+	bool is_late;		/* it was killed */
+	int said;		/* status of the failure that was said last */
+	unsigned failed;	/* since then */
+};
+
 struct allowkeeper;
 struct allowmap;
 struct rulekeeper;
@@ -145,6 +155,7 @@ struct parent {
 	struct server_known *server;	/* conf->nservers of them */
 	struct allowkeeper *allow;
 	struct rulekeeper *rules;
+	struct hook hook;
 
 	struct addr *own;
 	size_t nown;
@@ -218,6 +229,17 @@ void rulekeeper_soon(struct parent *p);
 /* Was it the process of the rulekeeper that ended? */
 bool rulekeeper_reaped(struct parent *p, pid_t pid, int status);
 
+/* ---- hookkeeper.c ---- */
+
+/* MSG_HOOK; fd stays the caller's. -1: it cannot be. */
+int hookkeeper_ask(struct child *c, const struct msg *m, int fd);
+void hookkeeper_tick(struct parent *p);
+/* Another program, perhaps: whatever it does is news. */
+void hookkeeper_reload(struct parent *p);
+/* Was it the program that ended? */
+bool hookkeeper_reaped(struct parent *p, pid_t pid, int status);
+void hookkeeper_close(struct parent *p);
+
 /* ---- allowkeeper.c ---- */
 
 int allowkeeper_open(struct parent *p);
@@ -257,6 +279,8 @@ void daemon_detach(void);
 /* Everything that can fail has been done: let the waiting process go, leave the
  * terminal (keep_stderr: but for standard error), tell systemd. */
 void daemon_ready(bool keep_stderr);
+/* In a process that starts programs: no handler and no mask of ours. */
+void daemon_default_signals(void);
 /* A line of sd_notify(3), "STOPPING=1"; nothing without NOTIFY_SOCKET. */
 void daemon_notify(const char *state);
 

@@ -62,17 +62,6 @@ struct rulekeeper {
 
 /* ---- the process ---- */
 
-static void
-default_signals(void)
-{
-	sigset_t none;
-
-	for (int number = 1; number < NSIG; number++)
-		(void)signal(number, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 static int64_t
 cpu_of(int who)
 {
@@ -93,7 +82,7 @@ help(struct parent *p, int fd, bool repair)
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	(void)prctl(PR_SET_NAME, "sallyport:rules", 0, 0, 0);
 	(void)setpgid(0, 0);	/* its tools end with it */
-	default_signals();
+	daemon_default_signals();
 	/* in this copy only: what apply puts into the allowlist's sets */
 	p->conf->ledger = allowkeeper_list(p, &known);
 	if (!repair)

@@ -439,16 +439,34 @@ seccomp(enum sandbox kind)
 	return -1;
 }
 
-int
-sandbox_enter(enum sandbox kind, const char *user)
+static const struct passwd *
+unprivileged(const char *user)
 {
 	const struct passwd *pw = getpwnam(user);
 
-	if (pw == NULL || pw->pw_uid == 0) {
-		log_error("sandbox: user \"%s\" %s", user,
-			pw == NULL ? "does not exist" : "is root");
+	if (pw != NULL && pw->pw_uid != 0)
+		return pw;
+	log_error("sandbox: user \"%s\" %s", user, pw == NULL ?
+		"does not exist" : "is root");
+	return NULL;
+}
+
+int
+sandbox_program(const char *user)
+{
+	const struct passwd *pw = unprivileged(user);
+
+	return pw == NULL || become(pw, -1) != 0 || verify(pw, -1) != 0 ||
+		limits() != 0 ? -1 : 0;
+}
+
+int
+sandbox_enter(enum sandbox kind, const char *user)
+{
+	const struct passwd *pw = unprivileged(user);
+
+	if (pw == NULL)
 		return -1;
-	}
 	if (kind != SANDBOX_CONTROL && !sanitized && empty_root() != 0)
 		return -1;
 	if (become(pw, kept(kind)) != 0 || verify(pw, kept(kind)) != 0 ||

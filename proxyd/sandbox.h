@@ -24,6 +24,10 @@ void sandbox_writable(const char *file);
 /* 0, or -1 with a message logged: the child must exit. */
 int sandbox_enter(enum sandbox kind, const char *user);
 
+/* For a program of the operator's: the user, no capability, no_new_privs, no core.
+ * It may open and start what its user may. 0 or -1 (logged). */
+int sandbox_program(const char *user);
+
 /* The parent keeps CAP_NET_ADMIN, NET_RAW, NET_BIND_SERVICE, SETUID, SETGID,
  * SETPCAP, SYS_CHROOT and KILL, nothing else. 0 or -1. */
 int sandbox_parent(void);

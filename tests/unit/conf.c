@@ -587,6 +587,16 @@ static const struct refusal {
 	  "\"3\", \"4\", \"5\", \"6\", \"7\", \"8\", \"9\" ); }; };\n",
 	  "F/s.conf:2: smtp.block.text = a list ( ): too many elements; "
 	  TEXT_EXPECTS "\n" },
+	{ "a hook that is not there", CLASS
+	  "zombie = { hook = \"/nowhere/hook\"; };\n",
+	  "F/s.conf:2: zombie.hook: /nowhere/hook: No such file or directory; "
+	  "expected a program that only its owner can change\n" },
+	{ "a hook that is a folder", CLASS "zombie = { hook = \".\"; };\n",
+	  "F/s.conf:2: zombie.hook: F/.: it is no program; expected a program "
+	  "that only its owner can change\n" },
+	{ "a hook as root", CLASS "zombie = { hook_user = \"root\"; };\n",
+	  "F/s.conf:2: zombie.hook_user = \"root\": these processes never run "
+	  "as root; expected a user name, not root\n" },
 	{ "no mail address", CLASS "report = { contact = \"abuse\"; };\n",
 	  "F/s.conf:2: report.contact = \"abuse\": not a mail address; expected "
 	  "one mail address like abuse@isp.example\n" },
