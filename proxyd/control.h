@@ -144,7 +144,7 @@ struct control {
 	char *hook[HOOKS_WAITING];
 	unsigned hook_first, nhooks;
 	bool hook_asked;	/* the parent has the first */
-	uint64_t hooks_lost;
+	uint64_t hooks_lost, hooks_said;
 	int64_t hook_alarm;	/* Unix time of the last one */
 
 	struct sample *samples;	/* ctlsample.c; NULL: none yet */

@@ -22,17 +22,19 @@
 
 #define ALARM_SECONDS 60
 
+/* What is lost, once a minute. */
 static void
-lose(struct control *c, unsigned n)
+say_lost(struct control *c)
 {
 	char line[256];
 	struct kv k;
 	int64_t now = time(NULL);
 
-	c->hooks_lost += n;
-	if (c->hook_alarm != 0 && now < c->hook_alarm + ALARM_SECONDS)
+	if (c->hooks_lost == c->hooks_said || (c->hook_alarm != 0 &&
+	    now < c->hook_alarm + ALARM_SECONDS))
 		return;
 	c->hook_alarm = now;
+	c->hooks_said = c->hooks_lost;
 	kv_open(&k, line, sizeof(line), "alarm");
 	kv_word(&k, "what", "hook-lost");
 	kv_text(&k, "file", c->conf->hook, strlen(c->conf->hook));
@@ -94,7 +96,8 @@ ctlhook_note(struct control *c, json_t *o)
 	if (text == NULL || c->nhooks == HOOKS_WAITING ||
 	    strlen(text) > HOOK_OCTETS) {
 		free(text);
-		lose(c, 1);
+		c->hooks_lost++;
+		say_lost(c);
 		return;
 	}
 	c->hook[(c->hook_first + c->nhooks++) % HOOKS_WAITING] = text;
@@ -116,6 +119,7 @@ void
 ctlhook_second(struct control *c)
 {
 	send_first(c);
+	say_lost(c);
 }
 
 void
@@ -124,10 +128,9 @@ ctlhook_close(struct control *c)
 	/* the one that the parent has, it has */
 	if (c->hook_asked && c->nhooks > 0)
 		forget_first(c);
-	if (c->nhooks > 0) {
-		c->hook_alarm = 0;	/* there is no later time for it */
-		lose(c, c->nhooks);
-	}
+	c->hooks_lost += c->nhooks;
+	c->hook_alarm = 0;	/* there is no later time for it */
+	say_lost(c);
 	while (c->nhooks > 0)
 		forget_first(c);
 }

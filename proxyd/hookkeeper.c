@@ -202,6 +202,5 @@ hookkeeper_close(struct parent *p)
 		return;
 	(void)kill(-p->hook.pid, SIGKILL);
 	(void)kill(p->hook.pid, SIGKILL);
-	(void)waitpid(p->hook.pid, NULL, 0);
 	p->hook.pid = 0;
 }

@@ -237,8 +237,7 @@ draft_found(const struct case_of *k, FILE *out)
 		return;
 	}
 	fprintf(out, "    %s\n", strcmp(level, "clean") == 0 ?
-		"We had noticed nothing unusual about this connection's owner "
-		"ourselves." :
+		"We had noticed nothing unusual about this line ourselves." :
 		"We had noticed mail of the kind that infected computers send "
 		"there ourselves.");
 	if (strcmp(action, "block") == 0 || strcmp(action, "reset") == 0 ||
@@ -395,6 +394,19 @@ print_none(const struct complaint *c, bool json)
 	return 1;
 }
 
+/* Nobody says more about them now. */
+static void
+print_unanswered(const struct conf *conf, const struct complaint *c)
+{
+	for (size_t i = 0; i < c->n; i++) {
+		const struct case_of k = { .f = &c->finding[i], .conf = conf };
+
+		printf("Found: ");
+		print_title(&k);
+		print_log(&k);
+	}
+}
+
 static int
 answer_all(const struct conf *conf, const struct complaint *c,
 	const char *config, int64_t now, bool json)
@@ -410,12 +422,13 @@ answer_all(const struct conf *conf, const struct complaint *c,
 	for (; n < c->n && status == 0; n++) {
 		k[n].f = &c->finding[n];
 		k[n].conf = conf;
-		if (ask(&k[n], config, now, &status) != 0) {
-			printf("Found: ");
-			print_title(&k[n]);
-		}
+		/* 1 would say that nothing is ours */
+		if (ask(&k[n], config, now, &status) != 0)
+			status = NOT_RUNNING;
 	}
-	if (status == 0 && json)
+	if (status != 0 && !json)
+		print_unanswered(conf, c);
+	else if (status == 0 && json)
 		status = print_json(c, k) != 0 ? 2 : 0;
 	else if (status == 0)
 		print_words(c, k);

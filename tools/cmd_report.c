@@ -482,7 +482,8 @@ cmd_report(int argc, char **argv, const char *config, bool json)
 			dir = argv[++i];
 		else if (strcmp(argv[i], "--arf") == 0)
 			return no_arf();
-		else if (form_of(argv[i]) >= 0 && form == AS_TEXT)
+		else if (form_of(argv[i]) >= 0 && (form == AS_TEXT ||
+		    (form == AS_JSON && form_of(argv[i]) == AS_XARF)))
 			form = (enum form)form_of(argv[i]);
 		else
 			return usage("not understood");

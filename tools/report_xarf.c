@@ -367,14 +367,15 @@ write_mail(int dir, const struct conf *c, const json_t *o, const char *to)
 	mail_words(f, o);
 	mail_fields(f, o);
 	rc = mail_object(f, o);
-	if (fflush(f) != 0 || fsync(fd) != 0)
+	if (fflush(f) != 0 || ferror(f) || fsync(fd) != 0)
 		rc = -1;
 	if (fclose(f) != 0)
 		rc = -1;
-	if (rc == 0 && linkat(dir, part, dir, name, 0) != 0)
-		rc = -1;
+	if (rc == 0)
+		rc = linkat(dir, part, dir, name, 0) == 0 ? 1 :
+			errno == EEXIST ? 0 : -1;
 	(void)unlinkat(dir, part, 0);
-	return rc == 0 ? 1 : -1;
+	return rc;
 }
 
 static int

@@ -46,7 +46,14 @@ _sallyport() {
 		;;
 	' zombie') words='show clear pin add --json --help' ;;
 	' events'*) words='--follow --help watch relay block submit wrap tunnel reset suspect probable zombie clear allow lease alarm' ;;
-	' report'*) words='--since --csv --html --xarf --output --json --help' ;;
+	' report'*)
+		if [[ $previous == --output ]]; then
+			mapfile -t COMPREPLY < <(compgen -d -- "$current")
+			compopt -o filenames 2> /dev/null
+			return
+		fi
+		words='--since --csv --html --xarf --output --json --help'
+		;;
 	' why'*) words='--at --json --help' ;;
 	' zombie show'*) words='--json --help' ;;
 	' zombie '*) words='--why --json --help' ;;

@@ -274,7 +274,11 @@ def test_without_the_daemon(desk):
                     'control = { socket = "/run/nobody.socket"; };\n')
     result = proc.run(desk.ns, [daemon.BUILD / "sallyport", "-c", path,
                                 "complaint"], text=prose("198.18.42.7\n"))
+    asked = proc.run(desk.ns, [daemon.BUILD / "sallyport", "-c", path,
+                               "--json", "complaint"],
+                     text=prose("198.18.42.7\n"))
     path.unlink()
+    assert asked.code == 3 and "{" not in asked.out, asked.out
     assert result.code == 3, result.out
     assert "Found: 198.18.42.7, no port, no time" in result.out
 

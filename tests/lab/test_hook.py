@@ -233,6 +233,11 @@ def test_more_changes_than_wait(hooked):
     assert json.loads(wait_told(257)[-1]["input"])["line"] == "198.18.43.6"
     zombie(gate, "clear", "198.18.43.6")
     wait_told(258)
+    # how many were lost in all is said a minute after the first
+    lost = sum(1 for one in gate.lines(since)
+               if one.startswith(("zombie ", "clear "))) - 258
+    gate.wait_text(since, f"alarm what=hook-lost file=.* lost={lost}$",
+                   timeout=70)
 
 
 def test_ends_with_the_daemon(hooked):
