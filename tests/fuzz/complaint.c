@@ -62,6 +62,20 @@ check_findings(const struct complaint *c)
 	check_clean(c->subject);
 }
 
+static void
+check_same(const struct complaint *a, const struct complaint *b)
+{
+	check(a->n == b->n && a->lost == b->lost);
+	for (size_t i = 0; i < a->n; i++) {
+		const struct finding *f = &a->finding[i], *g = &b->finding[i];
+
+		check(addr_same_host(&f->who, &g->who));
+		check(f->who.port == g->who.port && f->when.at == g->when.at);
+		check(f->many_ports == g->many_ports &&
+			f->many_times == g->many_times);
+	}
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -82,7 +96,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	complaint_prose(&c, &ours, mail, size);
 	complaint_prose(&again, &ours, mail, size);
 	check_findings(&c);
-	check(memcmp(&c, &again, sizeof(c)) == 0);
+	check_same(&c, &again);
 	free(mail);
 	return 0;
 }
