@@ -81,7 +81,7 @@ log_words(const struct conf *c, const struct addr *a, char out[80])
 /* ---- one finding ---- */
 
 struct case_of {
-	const struct finding *f;
+	struct finding f;
 	const struct conf *conf;
 	json_t *why;		/* NULL: the gateway's own address */
 	bool future;		/* asked as of now */
@@ -104,10 +104,10 @@ when_text(int64_t t, char out[32])
 static int
 ask(struct case_of *k, const char *config, int64_t now, int *status_r)
 {
-	const struct class_conf *class = class_of(k->conf, &k->f->who);
-	struct addr who = k->f->who;
+	const struct class_conf *class = class_of(k->conf, &k->f.who);
+	struct addr who = k->f.who;
 	char text[ADDR_STRLEN];
-	int64_t at = k->f->when.at;
+	int64_t at = k->f.when.at;
 
 	k->future = at > now;
 	if (class == NULL)
@@ -125,7 +125,7 @@ ask(struct case_of *k, const char *config, int64_t now, int *status_r)
 static void
 print_title(const struct case_of *k)
 {
-	const struct finding *f = k->f;
+	const struct finding *f = &k->f;
 	char text[ADDR_STRLEN], when[32];
 
 	printf("%s", addr_format(&f->who, text));
@@ -140,7 +140,7 @@ print_title(const struct case_of *k)
 static void
 print_doubts(const struct case_of *k)
 {
-	const struct finding *f = k->f;
+	const struct finding *f = &k->f;
 
 	if (f->many_ports)
 		puts("  The complaint names more than one port that may be "
@@ -165,17 +165,17 @@ print_log(const struct case_of *k)
 {
 	char words[80], at[32];
 
-	log_words(k->conf, &k->f->who, words);
+	log_words(k->conf, &k->f.who, words);
 	if (words[0] == '\0')
 		printf("Log: without a port no line of it is certain\n");
 	else
-		printf("Log: look for %s%s%s\n", words, k->f->when.at == 0 ?
-			"" : " around ", k->f->when.at == 0 ? "" :
-			when_text(k->f->when.at, at));
-	if (is_upstream(k->conf, &k->f->who))
+		printf("Log: look for %s%s%s\n", words, k->f.when.at == 0 ?
+			"" : " around ", k->f.when.at == 0 ? "" :
+			when_text(k->f.when.at, at));
+	if (is_upstream(k->conf, &k->f.who))
 		printf("  The port is of those that the proxy uses; the line's "
 			"own stands there behind src=%s\n",
-			is_gateway(k->conf, &k->f->who) ? "" :
+			is_gateway(k->conf, &k->f.who) ? "" :
 			".\n  Without such a line the connection did not go "
 			"through the proxy: look for src=");
 	if (k->port_unsure)
@@ -195,7 +195,7 @@ print_case(const struct case_of *k)
 		puts("This is an address of the gateway, which many lines use; "
 			"the log says whose it was.");
 	else
-		why_print(k->why, addr_format(&k->f->who, text));
+		why_print(k->why, addr_format(&k->f.who, text));
 	print_log(k);
 }
 
@@ -306,7 +306,7 @@ draft(const struct complaint *c, const struct case_of *k, FILE *out)
 static json_t *
 case_object(const struct case_of *k)
 {
-	const struct finding *f = &k->f[0];
+	const struct finding *f = &k->f;
 	char text[ADDR_STRLEN], words[80];
 	json_t *doubts = json_array();
 
@@ -399,7 +399,7 @@ static void
 print_unanswered(const struct conf *conf, const struct complaint *c)
 {
 	for (size_t i = 0; i < c->n; i++) {
-		const struct case_of k = { .f = &c->finding[i], .conf = conf };
+		const struct case_of k = { .f = c->finding[i], .conf = conf };
 
 		printf("Found: ");
 		print_title(&k);
@@ -420,7 +420,7 @@ answer_all(const struct conf *conf, const struct complaint *c,
 		return 2;
 	}
 	for (; n < c->n && status == 0; n++) {
-		k[n].f = &c->finding[n];
+		k[n].f = c->finding[n];
 		k[n].conf = conf;
 		/* 1 would say that nothing is ours */
 		if (ask(&k[n], config, now, &status) != 0)
