@@ -96,7 +96,7 @@ void ehlo_print(const struct ehlo *e, const char *name, bool starttls,
 /* Our answer to EHLO in block: nothing a server said. */
 void ehlo_print_block(const char *name, struct sink *out);
 
-/* ---- smtp_submit.c, for its other half ---- */
+/* ---- smtp_submit.c, for its other parts ---- */
 
 /* End the session with our words. l: the server's line, for the log. */
 enum act submit_fail(struct machine *m, enum reason why, const struct line *l);
@@ -110,8 +110,26 @@ void submit_await(struct machine *m, enum smtp_state state, unsigned wait);
 /* 530: no MAIL before 235. */
 void submit_wants_login(struct machine *m, struct sink *to);
 
+/* The transaction is over, or never was. */
+void submit_forget_mail(struct smtp *s);
+
+/* ---- smtp_upstream.c: submit's way to a server ---- */
+
+/* Dial it; tunnel: for the client's own STARTTLS. */
+enum act submit_dial(struct machine *m, struct endpoint to, bool tunnel);
+
 /* Dial the server again, as context->server says now. */
 enum act smtp_submit_redial(struct machine *m);
+
+/* EHLO with the client's argument; the list will be the client's answer. */
+void submit_send_ehlo(struct machine *m, struct sink out[2]);
+
+/* As machine_ops.upstream. */
+enum act submit_upstream(struct machine *m, struct sink out[2]);
+
+/* A line of the server's in one of the states SMTP_U_*. */
+enum act submit_upstream_line(struct machine *m, const struct line *l,
+	unsigned code, bool last, struct sink out[2]);
 
 /* ---- smtp_block.c ---- */
 
