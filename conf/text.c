@@ -156,6 +156,35 @@ pin_wrong(const char *text)
 	return NULL;
 }
 
+/* It stands between NULs and ^As, and in an answer to AUTH LOGIN. */
+static const char *
+login_wrong(const struct option *o, const char *text)
+{
+	if (text[0] == '\0' || !printable(text) ||
+		strlen(text) > (size_t)o->max)
+		return "not a user name";
+	return NULL;
+}
+
+/* A dot-string of RFC 5321, so that it needs no quotes in MAIL FROM. */
+static const char *
+mailbox_wrong(const struct option *o, const char *text)
+{
+	const char *at = strchr(text, '@'), *dots = strstr(text, "..");
+	char local[65];
+
+	if (at == NULL || at == text || (size_t)(at - text) >= sizeof(local) ||
+		strlen(text) > (size_t)o->max)
+		return "not a mail address";
+	memcpy(local, text, (size_t)(at - text));
+	local[at - text] = '\0';
+	if (!only(local, "!#$%&'*+-/=?^_`{|}~.") || local[0] == '.' ||
+		at[-1] == '.' || (dots != NULL && dots < at) ||
+		!host_is_valid(at + 1))
+		return "not a mail address";
+	return NULL;
+}
+
 const char *
 text_wrong(const struct option *o, const char *text)
 {
@@ -181,6 +210,10 @@ text_wrong(const struct option *o, const char *text)
 		return interface_wrong(text);
 	case PINS:
 		return pin_wrong(text);
+	case LOGIN:
+		return login_wrong(o, text);
+	case MAILBOX:
+		return mailbox_wrong(o, text);
 	default:
 		return NULL;
 	}

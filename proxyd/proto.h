@@ -42,6 +42,8 @@ enum act {
 			 * read, on either side, are an attack */
 	ACT_ASK,	/* does the origin's own port offer STARTTLS? then
 			 * machine->offer says so and offered() is called */
+	ACT_KEEPER,	/* put context.account's question to the keeper; then
+			 * answered() is called, or the session fails */
 	ACT_HANGUP,	/* drop the server side at once, keep the client */
 	ACT_FAIL,	/* farewell() with reason and notes.detail, then close */
 	ACT_CLOSE	/* flush the client's output, then close; reason set */
@@ -79,6 +81,24 @@ struct notes {
  * (0: only looks) and returns the sum. */
 typedef unsigned quota_fn(void *arg, enum tally_kind kind, unsigned n);
 
+/* A challenge as it came, and what a MAIL may have behind its path. */
+#define ACCOUNT_CHALLENGE_MAX 512
+#define ACCOUNT_PARAMETERS_MAX 512
+
+/* A session whose line has an account: smtp_account.c. */
+struct account_use {
+	const struct account_conf *conf;
+	bool (*is_suspect)(void *arg);	/* the line, now */
+	void *arg;
+	bool is_ours;		/* the login is, or is to be, the account's */
+	enum account_mechanism mechanism;
+	unsigned step;		/* challenges answered */
+	uint16_t challenge_len;
+	char challenge[ACCOUNT_CHALLENGE_MAX];
+	size_t parameters_len;	/* of the MAIL that waits, each behind a blank */
+	char parameters[ACCOUNT_PARAMETERS_MAX];
+};
+
 /* Facts about the session that do not change while it lives. */
 struct context {
 	const char *gateway;		/* our own name */
@@ -95,9 +115,13 @@ struct context {
 	bool strict;			/* smtp.strict */
 	bool read_replies;		/* relay: evidence from servers' replies */
 	struct envelope *envelope;	/* NULL: addresses are not kept */
+	struct account_use *account;	/* NULL: the line has none there */
 	uint64_t key[2];		/* of hashes that clients must not aim at */
 	struct addr origin;
 };
+
+/* Does the session use a quota of its account's, which all its lines share? */
+bool account_has_quota(const struct context *x, enum tally_kind kind);
 
 struct machine;
 
@@ -115,6 +139,10 @@ struct machine_ops {
 	enum act (*upstream)(struct machine *m, struct sink out[2]);
 	/* The answer to ACT_ASK is in m->offer; NULL: never asks. */
 	enum act (*offered)(struct machine *m, struct sink out[2]);
+	/* The keeper's answer to ACT_KEEPER: one line without its end. NULL:
+	 * never asks. */
+	enum act (*answered)(struct machine *m, const char *answer, size_t n,
+		struct sink out[2]);
 	/* The session is over before its time: put the words for the client in
 	 * its sink. why is one of our reasons, detail the library's words. */
 	void (*farewell)(struct machine *m, enum reason why, const char *detail,
@@ -136,6 +164,7 @@ enum smtp_state {
 	SMTP_REPLY,		/* server's turn */
 	SMTP_AUTH_CLIENT,	/* client's turn inside AUTH */
 	SMTP_AUTH_SERVER,
+	SMTP_ACCOUNT,		/* upstream: AUTH by ourselves; MAIL waits */
 	SMTP_DATA,		/* payload */
 	SMTP_CHUNK,		/* a BDAT chunk */
 	SMTP_FINAL,		/* reply to the payload */

@@ -38,6 +38,7 @@ struct relay {
 	struct tls *tls;
 	struct adaptive *adaptive;
 	struct offers *offers;
+	struct keeper_link *keeper;
 	unsigned slow_now;	/* sessions in the tarpit */
 	struct origins *origins;	/* NULL: smtp.unknown_origin = "block" */
 	struct lines *lines;	/* shared, like the next */

@@ -131,6 +131,20 @@ enum act submit_upstream(struct machine *m, struct sink out[2]);
 enum act submit_upstream_line(struct machine *m, const struct line *l,
 	unsigned code, bool last, struct sink out[2]);
 
+/* ---- smtp_account.c: the login of a line without one ---- */
+
+/* May this command go to the server, as far as logins go? For MAIL of a line
+ * with an account: then by account_mail(). */
+bool account_permits(struct machine *m, const struct command *c);
+enum act account_mail(struct machine *m, const struct command *c,
+	struct sink out[2]);
+/* A line of the server's in SMTP_ACCOUNT. */
+enum act account_reply(struct machine *m, const struct line *l, unsigned code,
+	bool last, struct sink out[2]);
+/* As machine_ops.answered. */
+enum act account_answered(struct machine *m, const char *answer, size_t n,
+	struct sink out[2]);
+
 /* ---- smtp_block.c ---- */
 
 /* Answer in the place of submit, whose client has been greeted and waits for the

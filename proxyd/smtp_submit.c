@@ -26,7 +26,8 @@ enum act
 submit_fail(struct machine *m, enum reason why, const struct line *l)
 {
 	if (m->u.smtp.state == SMTP_AUTH_SERVER ||
-	    m->u.smtp.state == SMTP_AUTH_CLIENT)
+	    m->u.smtp.state == SMTP_AUTH_CLIENT ||
+	    m->u.smtp.state == SMTP_ACCOUNT)
 		l = NULL;
 	notes_detail(&m->notes, l != NULL ? l->text : NULL,
 		l != NULL ? l->len : 0);
@@ -139,6 +140,8 @@ submit_auth(struct machine *m, const struct command *c, struct sink out[2])
 	} else if (smtp_is_over(m->context, TALLY_GUESSES, 0)) {
 		return submit_fail(m, REASON_PASSWORD_GUESSES, NULL);
 	} else {
+		if (m->context->account != NULL)
+			m->context->account->is_ours = false;
 		m->notes.stage = STAGE_AUTH;
 		send_line(&out[SERVER], c->text, c->len);
 		submit_await(m, SMTP_AUTH_SERVER, SMTP_WAIT_REPLY);
@@ -206,6 +209,13 @@ is_over_limit(struct machine *m, const struct command *c, struct sink *to)
 	return true;
 }
 
+/* Is the login the account's, or to be? */
+static bool
+is_by_account(const struct machine *m)
+{
+	return m->context->account != NULL && m->context->account->is_ours;
+}
+
 /* Commands that go to the server once there is one. */
 static enum act
 submit_forward(struct machine *m, const struct command *c, struct sink out[2])
@@ -214,7 +224,7 @@ submit_forward(struct machine *m, const struct command *c, struct sink out[2])
 	bool free_verb = c->verb == VERB_NOOP || c->verb == VERB_RSET ||
 		c->verb == VERB_QUIT || c->verb == VERB_HELP;
 
-	if (!free_verb && !s->has_auth) {
+	if (!free_verb && !account_permits(m, c)) {
 		submit_wants_login(m, &out[CLIENT]);
 		return ACT_NONE;
 	}
@@ -230,6 +240,8 @@ submit_forward(struct machine *m, const struct command *c, struct sink out[2])
 	}
 	if (is_over_limit(m, c, &out[CLIENT]))
 		return ACT_NONE;
+	if (c->verb == VERB_MAIL && is_by_account(m))
+		return account_mail(m, c, out);
 	s->verb = (uint8_t)c->verb;
 	send_line(&out[SERVER], c->text, c->len);
 	submit_await(m, SMTP_REPLY, SMTP_WAIT_REPLY);
@@ -432,6 +444,8 @@ submit_server_line(struct machine *m, const struct line *l, struct sink out[2])
 	s->code = last ? 0 : (uint16_t)code;
 	if (s->state >= SMTP_U_GREETING && s->state <= SMTP_U_XCLIENT)
 		return submit_upstream_line(m, l, code, last, out);
+	if (s->state == SMTP_ACCOUNT)
+		return account_reply(m, l, code, last, out);
 	return pass_reply(m, l, code, last, out);
 }
 
@@ -544,6 +558,8 @@ static const struct {
 	{ REASON_TOO_MANY_ERRORS, "421 4.7.0", "too many refused commands" },
 	{ REASON_PASSWORD_GUESSES, "421 4.7.0",
 		"too many wrong passwords from your line, try again later" },
+	{ REASON_KEEPER, "421 4.3.0",
+		"the account of your line cannot be used just now" },
 	{ REASON_MAX_PER_LINE, "421 4.7.0",
 		"too many connections from your line" },
 };
@@ -579,6 +595,7 @@ static const struct machine_ops submit_ops = {
 	.line = submit_line,
 	.data = submit_data,
 	.upstream = submit_upstream,
+	.answered = account_answered,
 	.farewell = submit_farewell,
 };
 

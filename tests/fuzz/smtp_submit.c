@@ -5,6 +5,7 @@
  * is reached. Beside the promises every machine makes (drive.h): before TLS
  * nothing but EHLO and STARTTLS reaches the server; outside AUTH and a payload
  * it gets whole commands of known verbs, none about mail before its own 235;
+ * behind a login by the line's account every MAIL has the account's sender;
  * a payload has no NUL, no bare CR or LF and ends where it should; a chunk goes
  * on as it came.
  */
@@ -16,6 +17,17 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct server_conf server = { .name = (char[]){ "mail" } };
+
+static struct account_conf account = { .name = (char[]){ "a" },
+	.user = (char[]){ "u" }, .sender = (char[]){ "s@b.example" },
+	.password_file = (char[]){ "f" } };
+
+static bool
+is_suspect(void *arg)
+{
+	(void)arg;
+	return false;
+}
 
 /* What the look of one session remembers. */
 static bool has_235;
@@ -48,6 +60,19 @@ check_command(const struct sink *k)
 	if (k->len > 21 && memcmp(k->p, xclient, 21) == 0)
 		known = server.xclient;
 	DRIVE_CHECK(known);
+}
+
+/* Of a session whose line has an account. */
+static void
+check_sender(const struct account_use *use, const struct sink *k)
+{
+	static const char mail[] = "MAIL FROM:<s@b.example>";
+	const size_t n = sizeof(mail) - 1;
+
+	if (use == NULL || !use->is_ours || !is_verb(k, "MAIL"))
+		return;
+	DRIVE_CHECK(k->len > n && memcmp(k->p, mail, n) == 0);
+	DRIVE_CHECK(k->p[n] == ' ' || k->p[n] == '\r');
 }
 
 static void
@@ -94,6 +119,9 @@ look(struct drive *d, enum side from, const struct line *l,
 	DRIVE_CHECK(memchr(k->p, '\n', k->len) == k->p + k->len - 1);
 	DRIVE_CHECK(memchr(k->p, '\r', k->len) == k->p + k->len - 2);
 	DRIVE_CHECK(memchr(k->p, '\0', k->len) == NULL);
+	check_sender(d->m.context->account, k);
+	if (before == SMTP_ACCOUNT && k->len == 2)
+		return;		/* XOAUTH2's empty line */
 	if (before != SMTP_AUTH_CLIENT)
 		check_command(k);
 }
@@ -101,6 +129,7 @@ look(struct drive *d, enum side from, const struct line *l,
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	struct account_use use = { .conf = &account, .is_suspect = is_suspect };
 	struct context x = { .gateway = "gw1", .server = &server, .id = "ID0" };
 	struct drive d;
 
@@ -112,12 +141,19 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	server.starttls = data[0] & 2 ? 0 : 587;
 	x.strict = (data[0] & 4) != 0;
 	server.xclient = (data[0] & 8) != 0;
+	x.account = data[0] & 16 ? &use : NULL;
+	account.mechanism = (enum account_mechanism)(data[0] >> 5);
+	if (account.mechanism >= MECHANISM_XOAUTH2)
+		account.mechanism = MECHANISM_AUTO;
+	account.token_file = data[0] >> 5 == MECHANISM_XOAUTH2 ?
+		account.password_file : NULL;
 	DRIVE_CHECK(addr_parse(&x.src, "192.0.2.7:4711") == 0);
 	has_235 = false;
 	last = 0;
 	drive_open(&d);
 	d.guard = true;
 	d.look = look;
+	d.answers = true;
 	smtp_submit_init(&d.m, &x);
 	drive_records(&d, data + 1, size - 1);
 	drive_close(&d);
