@@ -5,7 +5,8 @@
  * stay (subscribers.accounts), a listed server that takes submissions, one file
  * with a secret and a mechanism it is good for. Looks at a secret's file from
  * outside; what is in it only the keeper reads, and `sallyport check'. Finds
- * the account of a line.
+ * the account of a line. The same for POP3 logins that count for mail
+ * (subscribers.pop_before_smtp).
  *
  * Called by conf.c when everything else is read, and by the relays for each
  * session of the submit action. The configuration and its files are the
@@ -189,6 +190,56 @@ secret_check(struct load *l, const struct account_conf *a, config_setting_t *s)
 
 /* ---- all of them ---- */
 
+bool
+conf_pop_counts(const struct conf *conf, int class, int server)
+{
+	const struct class_conf *k = class < 0 ? NULL : &conf->classes[class];
+	const struct server_conf *v = server < 0 ? NULL :
+		&conf->servers[server];
+
+	return k != NULL && v != NULL && k->pop_before_smtp &&
+		k->port_block == 0 && k->port25 == ACTION_SUBMIT &&
+		conf->pop3_wrap != WRAP_OFF && v->own && v->xclient &&
+		v->submission.mode != TLS_NONE && v->pop3.mode != TLS_NONE &&
+		v->pop3.mode != TLS_PLAIN;
+}
+
+/* Why POP3 can vouch for nobody in this class, or NULL. */
+static const char *
+pop_wrong(const struct conf *c, size_t class)
+{
+	const struct class_conf *k = &c->classes[class];
+
+	if (k->port_block != 0)
+		return "has lines that share addresses (port_block); expected "
+			"a line with an address of its own";
+	if (k->port25 != ACTION_SUBMIT)
+		return "does not carry mail to submission; expected port25 = "
+			"\"submit\"";
+	for (size_t i = 0; i < c->nservers; i++)
+		if (conf_pop_counts(c, (int)class, (int)i))
+			return NULL;
+	return "has no server that it could hold for; expected pop3.wrap = "
+		"\"listed\" and a server with own, xclient, submission and "
+		"pop3 over TLS";
+}
+
+static void
+pop_check(struct load *l, config_setting_t *list)
+{
+	for (size_t i = 0; i < l->conf->nclasses; i++) {
+		const struct class_conf *k = &l->conf->classes[i];
+		const char *why = k->pop_before_smtp ? pop_wrong(l->conf, i) :
+			NULL;
+
+		if (why != NULL)
+			complain_at(l, config_setting_get_elem(list,
+				(unsigned)i), "subscribers.pop_before_smtp: "
+				"class \"%s\" %s", k->name != NULL ? k->name :
+				"?", why);
+	}
+}
+
 static void
 classes_check(struct load *l, config_setting_t *list)
 {
@@ -211,6 +262,7 @@ accounts_check(struct load *l, config_setting_t *root)
 	struct conf *c = l->conf;
 
 	classes_check(l, config_setting_get_member(root, "subscribers"));
+	pop_check(l, config_setting_get_member(root, "subscribers"));
 	if (c->naccounts > ACCOUNTS_MAX)
 		complain_at(l, list, "%zu accounts; expected at most %d",
 			c->naccounts, ACCOUNTS_MAX);

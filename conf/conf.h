@@ -118,6 +118,7 @@ struct class_conf {
 				 * action happens; false: a set decides */
 	unsigned line_len6;	/* IPv6 line length, default 56 */
 	unsigned port_block;	/* CGN: source ports of one line; 0: no CGN */
+	bool pop_before_smtp;	/* a POP3 login of a line is one for its mail */
 	bool accounts;		/* its lines keep their addresses: struct
 				 * account_conf may name them */
 	struct block_conf block;/* smtp.block with the class's own overrides */
@@ -280,6 +281,7 @@ struct conf {
 	bool read_replies;	/* smtp.read_replies: evidence in relay */
 	enum wrap pop3_wrap, imap_wrap;
 	bool strict;		/* smtp.strict */
+	unsigned pop_minutes;	/* how long a POP3 login counts */
 	unsigned max_per_line;	/* smtp.max_per_line: sessions at once */
 	struct smtp_limits limits;
 
@@ -359,6 +361,10 @@ bool conf_class_counts(const struct class_conf *k);
  * or -1. */
 int conf_account(const struct conf *conf, const struct addr *line, int class,
 	int server);
+
+/* Does a POP3 login of this class's lines at this server (an index) count for
+ * their mail there? */
+bool conf_pop_counts(const struct conf *conf, int class, int server);
 
 /* The file with its secret, and how long that may be. */
 const char *account_file(const struct account_conf *a);

@@ -85,6 +85,20 @@ explain_submit(const struct conf *c, FILE *out)
 			"block:\n", out);
 }
 
+/* Whose POP3 login counts, where. */
+static void
+explain_pop(const struct conf *c, const struct class_conf *k, FILE *out)
+{
+	const int class = (int)(k - c->classes);
+
+	for (size_t i = 0; i < c->nservers; i++)
+		if (conf_pop_counts(c, class, (int)i))
+			fprintf(out, "    For %u minutes after a POP3 login at "
+				"%s mail of the line goes there without AUTH,\n"
+				"    as that user (XCLIENT LOGIN).\n",
+				c->pop_minutes, c->servers[i].name);
+}
+
 /* What the choice of a stage means to who is refused. */
 static const char *const stage_words[] = {
 	[BLOCK_RCPT] = "each recipient is",
@@ -171,6 +185,7 @@ explain_action(const struct conf *c, const struct class_conf *k,
 		break;
 	case ACTION_SUBMIT:
 		explain_submit(c, out);
+		explain_pop(c, k, out);
 		explain_block(&k->block, out);
 		break;
 	case ACTION_RESET:

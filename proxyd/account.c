@@ -1,16 +1,16 @@
 /*
  * account.c - a session that logs in by itself
  *
- * Does: find the account of a line, carry the machine's questions to the keeper
- * and its answers back, and look at the line's level when the machine wants to
- * know. Does not: see a password file, choose a mechanism, or speak SMTP.
+ * Does: find the account of a line, or a POP3 login that counts for it; carry
+ * the machine's questions to the keeper and its answers back; look at the
+ * line's level when the machine wants to know. Does not: see a password file,
+ * choose a mechanism, or speak SMTP.
  *
  * Called by session.c, and by the loop when the keeper answers. The keeper is
  * one of our own, and dead for a moment when it was killed: who waits for it
  * then fails with REASON_KEEPER, and so does who waits too long (session.c).
  * Which account is asked for follows from the line's address alone; nothing a
- * client says is in a question. An answer is in this process's memory no longer
- * than it takes to hand it to TLS.
+ * client says is in a question. Of an answer this file leaves no copy.
  */
 #include "proxyd/account.h"
 
@@ -23,17 +23,20 @@
 #include "lib/ipc.h"
 #include "lib/log.h"
 #include "proxyd/keeper.h"
+#include "proxyd/logins.h"
 #include "proxyd/policy.h"
 #include "proxyd/session.h"
 #include "zombie/detect.h"
 #include "zombie/siphash.h"
+
+LIST_HEAD(waiters, keeper_waiter);
 
 struct keeper_link {
 	struct event_base *base;
 	struct event *readable;
 	int fd;			/* -1: no keeper */
 	uint32_t last;		/* number of a question */
-	LIST_HEAD(, keeper_waiter) waiting;
+	struct waiters waiting;
 };
 
 static struct session *
@@ -104,24 +107,30 @@ answered(struct session *s, const struct keeper_answer *a)
 	session_act(s, act);
 }
 
+static struct session *
+waits_for(const struct keeper_link *k, uint32_t number)
+{
+	struct keeper_waiter *w;
+
+	LIST_FOREACH(w, &k->waiting, link)
+		if (w->number == number)
+			return session_of(w);
+	return NULL;
+}
+
 static void
 on_answer(evutil_socket_t fd, short what, void *arg)
 {
 	struct keeper_link *k = arg;
 	struct keeper_answer a;
-	struct keeper_waiter *w;
 	int rc;
 
 	(void)what;
 	while ((rc = ipc_recv(fd, &a, sizeof(a), NULL, NULL)) == 1) {
-		struct session *s;
+		struct session *s = waits_for(k, a.number);
 
-		LIST_FOREACH(w, &k->waiting, link)
-			if (w->number == a.number)
-				break;
-		if (w == NULL)
-			continue;	/* its session is gone */
-		s = session_of(w);
+		if (s == NULL)
+			continue;	/* it is gone */
 		account_forget(s);
 		answered(s, &a);
 		session_leave(s);
@@ -197,6 +206,51 @@ account_open(struct session *s, const struct decision *d)
 	s->context.account = use;
 	return 0;
 }
+
+/* ---- pop-before-smtp ---- */
+
+static void
+pop_accepted(void *arg, const char *user)
+{
+	struct session *s = arg;
+	const struct conf *c = s->relay->conf;
+
+	logins_note(s->relay->logins, &s->line, s->context.server->name, user,
+		(uint32_t)(relay_now() / 1000) + 60 * c->pop_minutes);
+}
+
+/* It ends where an account does. */
+static bool
+pop_find(void *arg, char user[POP_USER_MAX + 1])
+{
+	struct session *s = arg;
+
+	return !is_suspect(s) && logins_find(s->relay->logins, &s->line,
+		s->context.server->name, (uint32_t)(relay_now() / 1000), user);
+}
+
+int
+pop_open(struct session *s, const struct decision *d)
+{
+	struct context *x = &s->context;
+
+	if (!conf_pop_counts(s->relay->conf, d->class_index, d->server))
+		return 0;
+	if (d->treatment == TREAT_POP3) {
+		if ((x->pop_login = calloc(1, sizeof(*x->pop_login))) == NULL)
+			return -1;
+		x->pop_login->accepted = pop_accepted;
+		x->pop_login->arg = s;
+	} else if (d->treatment == TREAT_SUBMIT) {
+		if ((x->pop = calloc(1, sizeof(*x->pop))) == NULL)
+			return -1;
+		x->pop->find = pop_find;
+		x->pop->arg = s;
+	}
+	return 0;
+}
+
+/* ---- the keeper, for one session ---- */
 
 void
 account_ask(struct session *s)

@@ -33,6 +33,9 @@ void keeper_link_connect(struct keeper_link *k, int fd);
 /* If its line has an account at its server, the session may use it. 0, or -1
  * without memory. */
 int account_open(struct session *s, const struct decision *d);
+/* May its login vouch for mail, or one before it for its own? (POP3, submit)
+ * 0, or -1 without memory. */
+int pop_open(struct session *s, const struct decision *d);
 /* Put context.account's question; machine.answered() is told the answer, or the
  * session fails. */
 void account_ask(struct session *s);

@@ -166,6 +166,7 @@ run_relay(struct parent *p, int channel, int slot, uint8_t owner)
 		.listener6 = p->slot[slot].listener6, .parent = channel,
 		.adaptive = p->adaptive, .lines = p->lines, .tally = p->tally,
 		.tlsseen = p->tlsseen,
+		.logins = p->logins,
 		.owner = owner, .table = p->table,
 		.foreground = p->foreground };
 

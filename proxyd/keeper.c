@@ -266,8 +266,10 @@ prepare(struct keeper *k)
 static void
 dispose(struct keeper *k)
 {
-	while (k->channels != NULL)
-		cut(k->channels);
+	for (struct channel *c = k->channels, *next; c != NULL; c = next) {
+		next = c->next;
+		cut(c);
+	}
 	if (k->held != NULL) {
 		explicit_bzero(k->held, held_size(k));
 		(void)munmap(k->held, held_size(k));

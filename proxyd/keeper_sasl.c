@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "proxyd/keeper.h"
+#include "proxyd/sasl.h"
 
 /* "user=U^Aauth=Bearer T^A^A" with the longest U and T. */
 #define CLEAR_MAX (SECRET_MAX + 254 + 32)
@@ -43,24 +44,6 @@ put_text(struct clear *c, const char *text)
 	put(c, text, strlen(text));
 }
 
-static bool
-is_base64(const char *p, size_t n)
-{
-	size_t pad = 0;
-
-	if (n == 0 || n % 4 != 0)
-		return false;
-	while (pad < 2 && p[n - 1 - pad] == '=')
-		pad++;
-	for (size_t i = 0; i < n - pad; i++)
-		if (!((p[i] >= 'A' && p[i] <= 'Z') ||
-			(p[i] >= 'a' && p[i] <= 'z') ||
-			(p[i] >= '0' && p[i] <= '9') || p[i] == '+' ||
-			p[i] == '/'))
-			return false;
-	return true;
-}
-
 /* The octets behind a challenge; -1: none. */
 static int
 decode(const struct keeper_ask *ask, uint8_t out[KEEPER_CHALLENGE_MAX])
@@ -68,7 +51,7 @@ decode(const struct keeper_ask *ask, uint8_t out[KEEPER_CHALLENGE_MAX])
 	const char *p = ask->challenge;
 	int n;
 
-	if (!is_base64(p, ask->len))
+	if (!sasl_is_base64((const uint8_t *)p, ask->len))
 		return -1;
 	n = EVP_DecodeBlock(out, (const uint8_t *)p, (int)ask->len);
 	if (n < 0)

@@ -55,6 +55,21 @@ look_at(const char *file)
 	return s;
 }
 
+static bool
+is_same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+static bool
+is_same(const struct seen *a, const struct seen *b)
+{
+	return a->error == b->error && a->dev == b->dev && a->ino == b->ino &&
+		a->size == b->size && a->uid == b->uid && a->mode == b->mode &&
+		is_same_time(&a->modified, &b->modified) &&
+		is_same_time(&a->changed, &b->changed);
+}
+
 /* A descriptor fit to be handed over; -1 with a message. */
 static int
 open_secret(const struct account_conf *a)
@@ -137,7 +152,7 @@ keyring_tick(struct parent *p)
 		const struct seen now =
 			look_at(account_file(&p->conf->accounts[i]));
 
-		if (memcmp(&now, &p->seen[i], sizeof(now)) == 0)
+		if (is_same(&now, &p->seen[i]))
 			continue;
 		p->seen[i] = now;
 		hand_over(keeper, i);

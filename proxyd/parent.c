@@ -357,6 +357,7 @@ finish(struct parent *p)
 	lines_free(&p->lines);
 	tally_free(&p->tally);
 	tlsseen_free(&p->tlsseen);
+	logins_free(&p->logins);
 	if (p->queue >= 0)
 		close(p->queue);
 	table_free(&p->table);
@@ -447,8 +448,9 @@ parent_start(struct parent *p)
 	p->lines = lines_new();
 	p->tally = tally_new();
 	p->tlsseen = tlsseen_new();
+	p->logins = logins_new();
 	if (p->adaptive == NULL || p->lines == NULL || p->tally == NULL ||
-	    p->tlsseen == NULL ||
+	    p->tlsseen == NULL || p->logins == NULL ||
 	    add_events(p) != 0) {
 		log_error("start: %s", strerror(errno));
 		return -1;

@@ -26,6 +26,7 @@
 #include "nfq/queue.h"
 #include "proxyd/adaptive.h"
 #include "proxyd/lines.h"
+#include "proxyd/logins.h"
 #include "proxyd/tally.h"
 #include "proxyd/tlsseen.h"
 #include "proxyd/msg.h"
@@ -133,6 +134,7 @@ struct parent {
 	struct lines *lines;
 	struct tally *tally;
 	struct tlsseen *tlsseen;
+	struct logins *logins;
 	struct table *table;
 	struct nfq_counts *nfq_counts;
 	struct dests *dests;

@@ -99,6 +99,33 @@ struct account_use {
 	char parameters[ACCOUNT_PARAMETERS_MAX];
 };
 
+/* The longest name of a user that is remembered (and its command in xtext stays
+ * below 512 octets). */
+#define POP_USER_MAX 92
+/* As smtp_submit.c takes a command. */
+#define POP_MAIL_MAX 2048
+
+/* A POP3 session whose login may vouch for mail: pop_login.c. */
+struct pop_login {
+	void (*accepted)(void *arg, const char *user);
+	void *arg;
+	bool is_plain;		/* its next line is an answer of AUTH PLAIN */
+	char user[POP_USER_MAX + 1];	/* "": none that could be read */
+};
+
+/* A submit session that it may vouch for: smtp_pop.c. */
+struct pop_use {
+	/* Whose login of this line counts now? */
+	bool (*find)(void *arg, char user[POP_USER_MAX + 1]);
+	void *arg;
+	bool is_ours;		/* the login is, or is to be, that one */
+	bool is_known;		/* the server knows it on this connection */
+	bool is_refused;	/* the server does not take our word */
+	char user[POP_USER_MAX + 1];
+	size_t mail_len;	/* of the MAIL that waits */
+	uint8_t mail[POP_MAIL_MAX];
+};
+
 /* Facts about the session that do not change while it lives. */
 struct context {
 	const char *gateway;		/* our own name */
@@ -116,6 +143,8 @@ struct context {
 	bool read_replies;		/* relay: evidence from servers' replies */
 	struct envelope *envelope;	/* NULL: addresses are not kept */
 	struct account_use *account;	/* NULL: the line has none there */
+	struct pop_login *pop_login;	/* POP3; NULL: not looked at */
+	struct pop_use *pop;		/* submit; NULL: POP3 vouches for nobody */
 	uint64_t key[2];		/* of hashes that clients must not aim at */
 	struct addr origin;
 };
@@ -165,6 +194,8 @@ enum smtp_state {
 	SMTP_AUTH_CLIENT,	/* client's turn inside AUTH */
 	SMTP_AUTH_SERVER,
 	SMTP_ACCOUNT,		/* upstream: AUTH by ourselves; MAIL waits */
+	SMTP_POP_XCLIENT,	/* upstream: XCLIENT LOGIN; MAIL waits */
+	SMTP_POP_EHLO,		/* upstream: the list behind it */
 	SMTP_DATA,		/* payload */
 	SMTP_CHUNK,		/* a BDAT chunk */
 	SMTP_FINAL,		/* reply to the payload */
@@ -318,6 +349,15 @@ void imap_init(struct machine *m, const struct context *context);
 
 /* Why a wrapped session ends, for its user: "NAME: WORDS: detail". */
 const char *farewell_words(enum reason why);
+
+/* ---- pop_login.c, for pop3.c ---- */
+
+/* A command of the client's; its answer inside AUTH; the server refused a
+ * command; it took the login. */
+void pop_login_command(struct pop_login *login, const struct line *l);
+void pop_login_answer(struct pop_login *login, const struct line *l);
+void pop_login_refused(struct pop_login *login);
+void pop_login_accepted(const struct pop_login *login);
 
 /* Every byte that is not printable ASCII becomes '?'; always NUL-terminated. */
 void notes_detail(struct notes *n, const uint8_t *p, size_t len);

@@ -529,6 +529,7 @@ prepare(struct process *p)
 	lines_own(r->lines, p->start->owner);
 	r->tally = p->start->tally;
 	r->tlsseen = p->start->tlsseen;
+	r->logins = p->start->logins;
 	r->table = p->start->table;
 	r->slot = p->start->slot;
 	p->control_fd = -1;

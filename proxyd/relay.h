@@ -18,6 +18,7 @@
 struct adaptive;
 struct conf;
 struct lines;
+struct logins;
 struct offers;
 struct session;
 struct table;
@@ -44,6 +45,7 @@ struct relay {
 	struct lines *lines;	/* shared, like the next */
 	struct tally *tally;
 	struct tlsseen *tlsseen;
+	struct logins *logins;
 	struct table *table;	/* of lines; NULL: none is kept */
 	struct detect detect;
 	struct scratch *scratch;

@@ -86,6 +86,7 @@ report(struct session *s)
 	e.class_index = (int16_t)s->class_index;
 	e.server_index = (int16_t)s->server;
 	e.account = account_used(s);
+	e.by_pop = s->context.pop != NULL && s->context.pop->is_ours;
 	e.stage = n->stage;
 	e.rcpts = n->rcpts;
 	e.messages = n->messages;
@@ -154,6 +155,8 @@ destroy(struct session *s)
 	r->counters.sessions_now--;
 	free(s->context.envelope);
 	free(s->context.account);
+	free(s->context.pop_login);
+	free(s->context.pop);
 	free(s->unlisted);
 	free(s);
 }
@@ -704,8 +707,8 @@ session_open(struct relay *r, int fd, const struct addr *src,
 		is_new = contact_note(r->table, &r->detect, r->conf,
 			d.class_index, fd, src, origin, r->conf->nfq_queue != 0);
 	look_at_origin(s, &d);
-	if (account_open(s, &d) == -1)
-		log_warn("no memory for the account of a line");
+	if (account_open(s, &d) == -1 || pop_open(s, &d) == -1)
+		log_warn("no memory for the login of a line");
 	choose_machine(s, &d);
 	s->machine.notes.witness.good[EVIDENCE_CONTACT] = is_new == 0;
 	s->machine.notes.witness.bad[EVIDENCE_CONTACT] = is_new == 1;

@@ -131,19 +131,33 @@ enum act submit_upstream(struct machine *m, struct sink out[2]);
 enum act submit_upstream_line(struct machine *m, const struct line *l,
 	unsigned code, bool last, struct sink out[2]);
 
-/* ---- smtp_account.c: the login of a line without one ---- */
+/* ---- smtp_account.c: logins that are ours ---- */
 
-/* May this command go to the server, as far as logins go? For MAIL of a line
- * with an account: then by account_mail(). */
-bool account_permits(struct machine *m, const struct command *c);
-enum act account_mail(struct machine *m, const struct command *c,
+/* May this command go to the server, as far as logins go: the client's own, or
+ * one that we vouch for? */
+bool vouch_permits(struct machine *m, const struct command *c);
+/* Is the login ours, or to be? Then MAIL goes by vouch_mail(). */
+bool vouch_is_ours(const struct machine *m);
+enum act vouch_mail(struct machine *m, const struct command *c,
 	struct sink out[2]);
+/* The client logs in by itself. */
+void vouch_withdraw(struct machine *m);
 /* A line of the server's in SMTP_ACCOUNT. */
 enum act account_reply(struct machine *m, const struct line *l, unsigned code,
 	bool last, struct sink out[2]);
 /* As machine_ops.answered. */
 enum act account_answered(struct machine *m, const char *answer, size_t n,
 	struct sink out[2]);
+
+/* ---- smtp_pop.c: the same, by pop-before-smtp ---- */
+
+/* May this MAIL go to the server? Then by pop_mail(), if it is ours. */
+bool pop_permits(struct machine *m, const struct command *c);
+enum act pop_mail(struct machine *m, const struct command *c,
+	struct sink out[2]);
+/* A line of the server's in SMTP_POP_*. */
+enum act pop_reply(struct machine *m, const struct line *l, unsigned code,
+	bool last, struct sink out[2]);
 
 /* ---- smtp_block.c ---- */
 

@@ -5,7 +5,8 @@
  * us, if its line has an account: its MAIL waits, AUTH goes to the server with
  * the answers that the keeper gives, and behind 235 the MAIL follows, with the
  * account's sender in the place of whatever the client named. A client that
- * says AUTH is none of our business: its own login wins.
+ * says AUTH is none of our business: its own login wins. The vouch_ functions
+ * at the end are the door to this file and to smtp_pop.c.
  *
  * What must hold: AUTH only inside the TLS that smtp_submit.c has (TRAPS 13);
  * one attempt a MAIL, so that a wrong password is not tried in every mechanism;
@@ -27,14 +28,13 @@ static const char *const sasl_name[MECHANISM_COUNT] = {
 	[MECHANISM_CRAM_MD5] = "CRAM-MD5", [MECHANISM_XOAUTH2] = "XOAUTH2",
 };
 
-bool
-account_permits(struct machine *m, const struct command *c)
+static bool
+account_permits(struct machine *m)
 {
 	struct account_use *use = m->context->account;
 
-	if (use == NULL || c->verb != VERB_MAIL ||
-	    (m->u.smtp.has_auth && !use->is_ours))
-		return m->u.smtp.has_auth;
+	if (m->u.smtp.has_auth && !use->is_ours)
+		return true;
 	if (m->u.smtp.state == SMTP_GREET || use->is_suspect(use->arg))
 		return false;
 	use->is_ours = true;
@@ -154,7 +154,7 @@ not_now(struct machine *m, const char *words, struct sink *to)
 	m->u.smtp.errors++;
 }
 
-enum act
+static enum act
 account_mail(struct machine *m, const struct command *c, struct sink out[2])
 {
 	struct account_use *use = m->context->account;
@@ -249,4 +249,41 @@ account_reply(struct machine *m, const struct line *l, unsigned code,
 	snprintf(words, sizeof(words), "the server refused it with %u", code);
 	not_now(m, words, &out[CLIENT]);
 	return ACT_NONE;
+}
+
+/* ---- logins that are ours: this file's, or smtp_pop.c's ---- */
+
+bool
+vouch_permits(struct machine *m, const struct command *c)
+{
+	if (c->verb == VERB_MAIL && m->context->account != NULL)
+		return account_permits(m);
+	if (c->verb == VERB_MAIL && m->context->pop != NULL)
+		return pop_permits(m, c);
+	return m->u.smtp.has_auth;
+}
+
+bool
+vouch_is_ours(const struct machine *m)
+{
+	const struct context *x = m->context;
+
+	return (x->account != NULL && x->account->is_ours) ||
+		(x->pop != NULL && x->pop->is_ours);
+}
+
+enum act
+vouch_mail(struct machine *m, const struct command *c, struct sink out[2])
+{
+	return m->context->account != NULL ? account_mail(m, c, out) :
+		pop_mail(m, c, out);
+}
+
+void
+vouch_withdraw(struct machine *m)
+{
+	if (m->context->account != NULL)
+		m->context->account->is_ours = false;
+	if (m->context->pop != NULL)
+		m->context->pop->is_ours = false;
 }

@@ -140,8 +140,7 @@ submit_auth(struct machine *m, const struct command *c, struct sink out[2])
 	} else if (smtp_is_over(m->context, TALLY_GUESSES, 0)) {
 		return submit_fail(m, REASON_PASSWORD_GUESSES, NULL);
 	} else {
-		if (m->context->account != NULL)
-			m->context->account->is_ours = false;
+		vouch_withdraw(m);
 		m->notes.stage = STAGE_AUTH;
 		send_line(&out[SERVER], c->text, c->len);
 		submit_await(m, SMTP_AUTH_SERVER, SMTP_WAIT_REPLY);
@@ -209,13 +208,6 @@ is_over_limit(struct machine *m, const struct command *c, struct sink *to)
 	return true;
 }
 
-/* Is the login the account's, or to be? */
-static bool
-is_by_account(const struct machine *m)
-{
-	return m->context->account != NULL && m->context->account->is_ours;
-}
-
 /* Commands that go to the server once there is one. */
 static enum act
 submit_forward(struct machine *m, const struct command *c, struct sink out[2])
@@ -224,7 +216,7 @@ submit_forward(struct machine *m, const struct command *c, struct sink out[2])
 	bool free_verb = c->verb == VERB_NOOP || c->verb == VERB_RSET ||
 		c->verb == VERB_QUIT || c->verb == VERB_HELP;
 
-	if (!free_verb && !account_permits(m, c)) {
+	if (!free_verb && !vouch_permits(m, c)) {
 		submit_wants_login(m, &out[CLIENT]);
 		return ACT_NONE;
 	}
@@ -240,8 +232,8 @@ submit_forward(struct machine *m, const struct command *c, struct sink out[2])
 	}
 	if (is_over_limit(m, c, &out[CLIENT]))
 		return ACT_NONE;
-	if (c->verb == VERB_MAIL && is_by_account(m))
-		return account_mail(m, c, out);
+	if (c->verb == VERB_MAIL && vouch_is_ours(m))
+		return vouch_mail(m, c, out);
 	s->verb = (uint8_t)c->verb;
 	send_line(&out[SERVER], c->text, c->len);
 	submit_await(m, SMTP_REPLY, SMTP_WAIT_REPLY);
@@ -446,6 +438,8 @@ submit_server_line(struct machine *m, const struct line *l, struct sink out[2])
 		return submit_upstream_line(m, l, code, last, out);
 	if (s->state == SMTP_ACCOUNT)
 		return account_reply(m, l, code, last, out);
+	if (s->state == SMTP_POP_XCLIENT || s->state == SMTP_POP_EHLO)
+		return pop_reply(m, l, code, last, out);
 	return pass_reply(m, l, code, last, out);
 }
 

@@ -29,8 +29,16 @@ is_suspect(void *arg)
 	return false;
 }
 
+static bool
+find(void *arg, char user[POP_USER_MAX + 1])
+{
+	(void)arg;
+	memcpy(user, "u=1", 4);
+	return true;
+}
+
 /* What the look of one session remembers. */
-static bool has_235;
+static bool has_235, may_vouch;
 static uint8_t last;
 
 static bool
@@ -57,6 +65,8 @@ check_command(const struct sink *k)
 	for (size_t i = 0; has_235 && i < sizeof(mail) / sizeof(mail[0]); i++)
 		known = known || is_verb(k, mail[i]);
 	/* Ours, never the client's. */
+	if (k->len == 21 && memcmp(k->p, "XCLIENT LOGIN=u+3D1\r\n", 21) == 0)
+		known = server.xclient && may_vouch;
 	if (k->len > 21 && memcmp(k->p, xclient, 21) == 0)
 		known = server.xclient;
 	DRIVE_CHECK(known);
@@ -92,6 +102,9 @@ look(struct drive *d, enum side from, const struct line *l,
 	const struct sink *k = &out[SERVER];
 
 	if (from == SERVER && l->len >= 3 && memcmp(l->text, "235", 3) == 0)
+		has_235 = true;
+	/* the word of a POP3 login, and the list behind it */
+	if (from == SERVER && before == SMTP_POP_EHLO && d->m.u.smtp.has_auth)
 		has_235 = true;
 	if (l == NULL && before == SMTP_CHUNK) {
 		/* as it came, and never more than was announced */
@@ -130,6 +143,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct account_use use = { .conf = &account, .is_suspect = is_suspect };
+	struct pop_use pop = { .find = find };
 	struct context x = { .gateway = "gw1", .server = &server, .id = "ID0" };
 	struct drive d;
 
@@ -142,6 +156,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	x.strict = (data[0] & 4) != 0;
 	server.xclient = (data[0] & 8) != 0;
 	x.account = data[0] & 16 ? &use : NULL;
+	may_vouch = data[0] >= 0xe0 && x.account == NULL;
+	x.pop = may_vouch ? &pop : NULL;
 	account.mechanism = (enum account_mechanism)(data[0] >> 5);
 	if (account.mechanism >= MECHANISM_XOAUTH2)
 		account.mechanism = MECHANISM_AUTO;

@@ -167,7 +167,7 @@ static const struct refusal {
 	{ "unknown key in a class", WITH("port25 = \"watch\"; xyzzy = 1;"),
 	  "F/s.conf:1: unknown option subscribers.xyzzy; expected one of class, "
 	  "prefixes, prefixes_file, port25, enforce, "
-	  "destinations_file, count, line_len6, port_block, accounts, block\n" },
+	  "destinations_file, count, line_len6, port_block, accounts, pop_before_smtp, block\n" },
 	{ "all errors, not the first",
 	  CLASS "gateway = { workers = -1;\n grace = \"x\"; nat = 3; };\n",
 	  "F/s.conf:3: gateway.nat = 3; expected true or false\n"
@@ -806,6 +806,60 @@ classes_of_accounts(void **state)
 		"\"a\" has lines that share addresses (port_block); expected "
 		"a line with an address of its own\n");
 	free(errors);
+}
+
+/* POP3 that vouches for mail: for whom, and at which server. */
+static void
+pop_before_smtp(void **state)
+{
+#define POP(more, servers) WITH(more " pop_before_smtp = true;") \
+	"servers = ( { name = \"a.example\"; submission = \"tls:465\"; pop3 = " \
+	"\"tls:995\"; own = true; " servers " } );\n"
+#define POP_WRONG(why) "F/s.conf:1: subscribers.pop_before_smtp: class \"a\" " \
+	why "\n"
+	static const struct {
+		const char *input, *want;
+	} rows[] = {
+		{ POP("port25 = \"block\";", "xclient = true;"),
+		  POP_WRONG("does not carry mail to submission; expected "
+		  "port25 = \"submit\"") },
+		{ POP("port25 = \"submit\"; port_block = 64;",
+		  "xclient = true;"),
+		  POP_WRONG("has lines that share addresses (port_block); "
+		  "expected a line with an address of its own") },
+		{ POP("port25 = \"submit\";", ""),
+		  POP_WRONG("has no server that it could hold for; expected "
+		  "pop3.wrap = \"listed\" and a server with own, xclient, "
+		  "submission and pop3 over TLS") },
+		{ POP("port25 = \"submit\";", "xclient = true;")
+		  "pop3 = { wrap = \"off\"; };\n",
+		  POP_WRONG("has no server that it could hold for; expected "
+		  "pop3.wrap = \"listed\" and a server with own, xclient, "
+		  "submission and pop3 over TLS") },
+	};
+	struct conf *c = load_good(POP("port25 = \"submit\"; enforce = "
+		"\"all\";", "xclient = true; }, { name = \"b.example\"; "
+		"submission = \"tls:465\"; pop3 = \"tls:995\";"));
+	char *told = printed(c, conf_explain);
+
+	(void)state;
+	assert_int_equal(c->pop_minutes, 30);
+	assert_true(conf_pop_counts(c, 0, 0));
+	assert_false(conf_pop_counts(c, 0, 1));
+	assert_false(conf_pop_counts(c, 0, -1));
+	assert_false(conf_pop_counts(c, -1, 0));
+	assert_non_null(strstr(told, "For 30 minutes after a POP3 login at "
+		"a.example mail of the line goes there without AUTH"));
+	assert_null(strstr(told, "at b.example mail"));
+	free(told);
+	conf_free(&c);
+	for (size_t i = 0; i < N(rows); i++) {
+		char *errors;
+
+		assert_null(load(rows[i].input, &errors));
+		assert_string_equal(errors, rows[i].want);
+		free(errors);
+	}
 }
 
 static void
@@ -1573,6 +1627,7 @@ main(void)
 		cmocka_unit_test(staged),
 		cmocka_unit_test(accounts_refused),
 		cmocka_unit_test(classes_of_accounts),
+		cmocka_unit_test(pop_before_smtp),
 		cmocka_unit_test(files_of_accounts),
 		cmocka_unit_test(accounts_found),
 		cmocka_unit_test(secrets_checked),
