@@ -760,6 +760,7 @@ check(struct load *l, config_t *cfg)
 		l->conf->nclasses == 0)
 		complain_at(l, list, "no subscribers; expected at least one "
 			"class");
+	accounts_check(l, root);
 	allow_check(l, child(child(root, "allow"), "file"));
 	trust_check(l, child(child(root, "tls"), "trust"));
 	crl_check(l, child(child(root, "tls"), "crl"));
@@ -789,7 +790,8 @@ conf_load(const char *path, FILE *err)
 	if ((l.conf = calloc(1, sizeof(*l.conf))) == NULL || l.dir == NULL ||
 		(l.conf->path = strdup(path)) == NULL ||
 		(l.conf->class_lpm = lpm_new()) == NULL ||
-		(l.conf->allow_lpm = lpm_new()) == NULL)
+		(l.conf->allow_lpm = lpm_new()) == NULL ||
+		(l.conf->account_lpm = lpm_new()) == NULL)
 		complain(&l, path, 0, "out of memory");
 	else if (parse(&l, &cfg) == 0)
 		check(&l, &cfg);
@@ -839,6 +841,7 @@ conf_free(struct conf **conf)
 	free(c->path);
 	lpm_free(&c->class_lpm);
 	lpm_free(&c->allow_lpm);
+	lpm_free(&c->account_lpm);
 	free(c);
 	*conf = NULL;
 }

@@ -118,6 +118,9 @@ struct class_conf {
 				 * action happens; false: a set decides */
 	unsigned line_len6;	/* IPv6 line length, default 56 */
 	unsigned port_block;	/* CGN: source ports of one line; 0: no CGN */
+	bool pop_before_smtp;	/* a POP3 login of a line is one for its mail */
+	bool accounts;		/* its lines keep their addresses: struct
+				 * account_conf may name them */
 	struct block_conf block;/* smtp.block with the class's own overrides */
 	struct prefix *prefixes;	/* all: listed, then those of the file */
 	size_t nprefixes;
@@ -155,6 +158,27 @@ struct server_conf {
 	enum proxy proxy;	/* PROXY header: on which connections */
 	struct addr *addresses;	/* literal, besides what DNS says; ports 0 */
 	size_t naddresses;
+};
+
+/* How an account logs in, in the order of accounts.mechanism's words. */
+enum account_mechanism {
+	MECHANISM_AUTO,		/* XOAUTH2 with a token; else the first that the
+				 * server offers of the three next */
+	MECHANISM_PLAIN, MECHANISM_LOGIN, MECHANISM_CRAM_MD5, MECHANISM_XOAUTH2,
+	MECHANISM_COUNT
+};
+
+/* A line whose mail program knows no password: printers. */
+struct account_conf {
+	char *name;		/* for logs */
+	struct prefix *prefixes;	/* single lines */
+	size_t nprefixes;
+	char *server_name;
+	size_t server;		/* index into servers */
+	char *user, *sender;
+	char *password_file, *token_file;	/* one of them is NULL */
+	enum account_mechanism mechanism;
+	unsigned rcpts, messages;	/* an hour; 0: smtp_limits hold */
 };
 
 /* A customer's id, a text of the provider's own: printable ASCII without blank,
@@ -222,12 +246,14 @@ struct conf {
 				 * every address for REDIRECT */
 	struct prefix *never;
 	size_t nnever;
-	char *user_relay, *user_control;
+	char *user_relay, *user_control, *user_keeper;
 
 	struct class_conf *classes;
 	size_t nclasses;
 	struct server_conf *servers;
 	size_t nservers;
+	struct account_conf *accounts;
+	size_t naccounts;
 
 	struct prefix *pass_prefixes;	/* pass_destinations without "own" */
 	size_t npass_prefixes;
@@ -258,6 +284,7 @@ struct conf {
 	bool read_replies;	/* smtp.read_replies: evidence in relay */
 	enum wrap pop3_wrap, imap_wrap;
 	bool strict;		/* smtp.strict */
+	unsigned pop_minutes;	/* how long a POP3 login counts */
 	unsigned max_per_line;	/* smtp.max_per_line: sessions at once */
 	struct smtp_limits limits;
 
@@ -272,6 +299,7 @@ struct conf {
 
 	struct lpm *class_lpm;	/* prefix -> index into classes */
 	struct lpm *allow_lpm;	/* prefix -> index into allow */
+	struct lpm *account_lpm;	/* prefix -> index into accounts */
 
 	char *ledger_file;
 	unsigned ledger_days;	/* levels and leases that were */
@@ -332,6 +360,23 @@ enum action conf_class_action(const struct class_conf *k,
 /* Are first packets of these lines queued at all? Of a class that is listed
  * with count = false only those to other destinations are. */
 bool conf_class_counts(const struct class_conf *k);
+
+/* Index of the account of a line in this class towards this server (an index),
+ * or -1. */
+int conf_account(const struct conf *conf, const struct addr *line, int class,
+	int server);
+
+/* Does a POP3 login of this class's lines at this server (an index) count for
+ * their mail there? */
+bool conf_pop_counts(const struct conf *conf, int class, int server);
+
+/* The file with its secret, and how long that may be. */
+const char *account_file(const struct account_conf *a);
+size_t account_secret_max(const struct account_conf *a);
+
+/* For `sallyport check': what is wrong inside the accounts' files, as far as
+ * this user can read them. 0, or -1 with messages as conf_load() has them. */
+int conf_check_secrets(const struct conf *conf, FILE *err);
 
 /* Whose address connections to this server carry; server: index, or -1 for one
  * that is not listed and for relay: gateway.source alone. */

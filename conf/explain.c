@@ -85,6 +85,20 @@ explain_submit(const struct conf *c, FILE *out)
 			"block:\n", out);
 }
 
+/* Whose POP3 login counts, where. */
+static void
+explain_pop(const struct conf *c, const struct class_conf *k, FILE *out)
+{
+	const int class = (int)(k - c->classes);
+
+	for (size_t i = 0; i < c->nservers; i++)
+		if (conf_pop_counts(c, class, (int)i))
+			fprintf(out, "    For %u minutes after a POP3 login at "
+				"%s mail of the line goes there without AUTH,\n"
+				"    as that user (XCLIENT LOGIN).\n",
+				c->pop_minutes, c->servers[i].name);
+}
+
 /* What the choice of a stage means to who is refused. */
 static const char *const stage_words[] = {
 	[BLOCK_RCPT] = "each recipient is",
@@ -171,6 +185,7 @@ explain_action(const struct conf *c, const struct class_conf *k,
 		break;
 	case ACTION_SUBMIT:
 		explain_submit(c, out);
+		explain_pop(c, k, out);
 		explain_block(&k->block, out);
 		break;
 	case ACTION_RESET:
@@ -233,6 +248,42 @@ explain_class(const struct conf *c, const struct class_conf *k, FILE *out)
 	if (c->nfq_queue != 0 && k->enforce != ENFORCE_LISTED &&
 	    k->effective >= ACTION_RESET && k->count)
 		fputs("    Attempts are counted.\n", out);
+}
+
+/* Whose mail goes without a password of his own. */
+static void
+explain_accounts(const struct conf *c, FILE *out)
+{
+	static const char *const how[MECHANISM_COUNT] = {
+		[MECHANISM_AUTO] = "what the server offers",
+		[MECHANISM_PLAIN] = "PLAIN", [MECHANISM_LOGIN] = "LOGIN",
+		[MECHANISM_CRAM_MD5] = "CRAM-MD5",
+		[MECHANISM_XOAUTH2] = "XOAUTH2",
+	};
+	char text[ADDR_STRLEN];
+
+	for (size_t i = 0; i < c->naccounts; i++) {
+		const struct account_conf *a = &c->accounts[i];
+
+		fprintf(out, "Account %s:", a->name);
+		for (size_t p = 0; p < a->nprefixes; p++)
+			fprintf(out, "%s %s", p != 0 ? "," : "",
+				prefix_format(&a->prefixes[p], text));
+		fprintf(out, " may send to %s without a password,\n    as "
+			"user %s (by %s, %s from %s),\n    sender <%s>",
+			a->server_name, a->user, a->token_file != NULL ?
+			"XOAUTH2" : how[a->mechanism],
+			a->token_file != NULL ? "token" : "password",
+			account_file(a), a->sender);
+		if (a->rcpts != 0)
+			fprintf(out, ", %u recipients an hour", a->rcpts);
+		if (a->messages != 0)
+			fprintf(out, ", %u messages an hour", a->messages);
+		fputs(".\n", out);
+	}
+	if (c->naccounts > 0)
+		fputs("    A line that is suspect loses its account until it is "
+			"clear again.\n", out);
 }
 
 static void
@@ -439,6 +490,7 @@ conf_explain(const struct conf *conf, FILE *out)
 		explain_class(conf, &conf->classes[i], out);
 	fputs("Whoever is in no class is not touched.\n", out);
 	explain_zombie(conf, out);
+	explain_accounts(conf, out);
 	explain_allow(conf, out);
 	explain_destinations(conf, out);
 	explain_wrap(conf, false, out);

@@ -47,6 +47,7 @@ enum option_type {
 	ENDPOINT,	/* "tls:465": struct endpoint */
 	TRUST,		/* char *: "system" or a PEM file */
 	PINS,		/* char ** and count: "sha256/BASE64" */
+	LOGIN,		/* char *: the name of a user at a server */
 };
 
 #define NOWHERE ((size_t)-1)
@@ -135,6 +136,9 @@ const char *word_at(const char *words, unsigned n, char out[32],
 /* text.c: why a text is not acceptable for the type, or NULL. */
 const char *text_wrong(const struct option *o, const char *text);
 bool host_is_valid(const char *name);
+
+/* accounts.c: lines, servers and secrets of accounts fit together. */
+void accounts_check(struct load *l, config_setting_t *root);
 
 /* A path as the program opens it: relative ones start at the folder of the
  * configuration file. Allocated; NULL without memory. */

@@ -103,12 +103,13 @@ url_wrong(const char *text)
 /* An addr-spec of RFC 5321 without quotes and literals: it goes into headers and
  * JSON as it is. */
 static const char *
-mailbox_wrong(const char *text)
+mailbox_wrong(const struct option *o, const char *text)
 {
 	const char *at = strrchr(text, '@');
 	char local[65];
 
 	if (at == NULL || at == text || (size_t)(at - text) >= sizeof(local) ||
+	    (o->max != 0 && strlen(text) > (size_t)o->max) ||
 	    !host_is_valid(at + 1))
 		return "not a mail address";
 	memcpy(local, text, (size_t)(at - text));
@@ -174,6 +175,16 @@ pin_wrong(const char *text)
 	return NULL;
 }
 
+/* It stands between NULs and ^As, and in an answer to AUTH LOGIN. */
+static const char *
+login_wrong(const struct option *o, const char *text)
+{
+	if (text[0] == '\0' || !printable(text) ||
+		strlen(text) > (size_t)o->max)
+		return "not a user name";
+	return NULL;
+}
+
 const char *
 text_wrong(const struct option *o, const char *text)
 {
@@ -187,7 +198,7 @@ text_wrong(const struct option *o, const char *text)
 		return text[0] == '\0' || strlen(text) > (size_t)o->max ||
 			!printable(text) ? "not such a text" : NULL;
 	case MAILBOX:
-		return mailbox_wrong(text);
+		return mailbox_wrong(o, text);
 	case HOST:
 		return host_is_valid(text) ? NULL : "not a host name";
 	case USER:
@@ -204,6 +215,8 @@ text_wrong(const struct option *o, const char *text)
 		return interface_wrong(text);
 	case PINS:
 		return pin_wrong(text);
+	case LOGIN:
+		return login_wrong(o, text);
 	default:
 		return NULL;
 	}

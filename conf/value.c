@@ -102,6 +102,7 @@ option_expects(const struct option *o, char *out, size_t cap)
 		[SOFT] = ("\"0h\", or an instant of RFC 3339 like "
 			"\"2026-07-01T06:00:00Z\""),
 		[TRUST] = "\"system\" or the path of a PEM file",
+		[LOGIN] = ("1 to 254 characters of printable ASCII"),
 		[PINS] = ("a list of 2 to 8 texts like \"sha256/BASE64\", the "
 			"SHA-256 of a public key"),
 	};
@@ -549,7 +550,7 @@ value_free(const struct option *o, void *owner)
 
 	switch (o->type) {
 	case NAME: case TEXT: case MAILBOX: case HOST: case USER: case PATH: case SOCKET: case URL:
-	case TRUST:
+	case TRUST: case LOGIN:
 		free(*(char **)member(o, owner));
 		*(char **)member(o, owner) = NULL;
 		return;

@@ -196,7 +196,7 @@ message(struct child *c, const struct msg *m, int fd)
 	case MSG_DRAINED:
 		return c->leaving ? 0 : -1;
 	default:
-		if (c->slot == SLOT_NFQ)
+		if (c->slot == SLOT_NFQ || c->slot == SLOT_KEEPER)
 			return -1;	/* it has nothing else to say */
 		return c->slot == SLOT_CONTROL ? control_message(c, m, fd) :
 			relay_message(c, m);

@@ -1,7 +1,7 @@
 /*
  * children.c - fork and supervision of the other roles
  *
- * Does: start a relay or control in its slot, connect it to the rest (channel
+ * Does: start a relay or another role in its slot, connect it to the rest (channel
  * to the parent, stream between control and each relay), ping it each second,
  * kill it when it is silent, collect it when it is dead and start a successor.
  * Does not: talk (channel.c), decide when the kernel hands us connections
@@ -27,6 +27,7 @@
 #include "lib/kv.h"
 #include "lib/log.h"
 #include "nfq/nfq.h"
+#include "proxyd/keeper.h"
 #include "proxyd/parent.h"
 #include "proxyd/roles.h"
 #include "zombie/table.h"
@@ -43,6 +44,8 @@ name_of(int slot, char out[32])
 		snprintf(out, 32, "control");
 	else if (slot == SLOT_NFQ)
 		snprintf(out, 32, "nfq");
+	else if (slot == SLOT_KEEPER)
+		snprintf(out, 32, "keeper");
 	else
 		snprintf(out, 32, "relay %d", slot);
 	return out;
@@ -52,7 +55,8 @@ static struct slot *
 slot_of(struct parent *p, int slot)
 {
 	return slot == SLOT_CONTROL ? &p->control_slot :
-		slot == SLOT_NFQ ? &p->nfq_slot : &p->slot[slot];
+		slot == SLOT_NFQ ? &p->nfq_slot :
+		slot == SLOT_KEEPER ? &p->keeper_slot : &p->slot[slot];
 }
 
 struct child *
@@ -127,7 +131,7 @@ forget_parent(struct parent *p, int channel, int slot)
 		keep[2] = p->control_listener;
 	} else if (slot == SLOT_NFQ) {
 		keep[2] = p->queue;
-	} else {
+	} else if (slot != SLOT_KEEPER) {
 		keep[2] = p->slot[slot].listener4;
 		keep[3] = p->slot[slot].listener6;
 	}
@@ -162,6 +166,7 @@ run_relay(struct parent *p, int channel, int slot, uint8_t owner)
 		.listener6 = p->slot[slot].listener6, .parent = channel,
 		.adaptive = p->adaptive, .lines = p->lines, .tally = p->tally,
 		.tlsseen = p->tlsseen,
+		.logins = p->logins,
 		.owner = owner, .table = p->table,
 		.foreground = p->foreground };
 
@@ -182,6 +187,15 @@ run_nfq(struct parent *p, int channel)
 	return nfq_main(&s);
 }
 
+static int
+run_keeper(struct parent *p, int channel)
+{
+	const struct keeper_start s = { .conf = p->conf, .table = p->table,
+		.parent = channel };
+
+	return keeper_main(&s);
+}
+
 static void __attribute__((noreturn))
 run_child(struct parent *p, int channel, int slot, uint8_t owner)
 {
@@ -196,11 +210,14 @@ run_child(struct parent *p, int channel, int slot, uint8_t owner)
 		snprintf(title, sizeof(title), "sallyport:ctl");
 	else if (slot == SLOT_NFQ)
 		snprintf(title, sizeof(title), "sallyport:nfq");
+	else if (slot == SLOT_KEEPER)
+		snprintf(title, sizeof(title), "sallyport:keep");
 	else
 		snprintf(title, sizeof(title), "sallyport:r%d", slot);
 	prctl(PR_SET_NAME, title, 0, 0, 0);
 	status = slot == SLOT_CONTROL ? run_control(p, channel) :
 		slot == SLOT_NFQ ? run_nfq(p, channel) :
+		slot == SLOT_KEEPER ? run_keeper(p, channel) :
 		run_relay(p, channel, slot, owner);
 #ifdef SANITIZED
 	exit(status); /* that is when leaks are looked for */
@@ -233,17 +250,21 @@ introduce(struct child *c)
 {
 	struct parent *p = c->parent;
 	struct child *control = child_of(p, SLOT_CONTROL);
+	struct child *keeper = child_of(p, SLOT_KEEPER);
 
 	child_send_simple(c, MSG_PING, c->pinged, 0);
-	if (c->slot == SLOT_NFQ) {
-		tell_proc(control, SLOT_NFQ, p->nfq_slot.restarts, c->pid);
-		return;
-	}
-	if (c->slot != SLOT_CONTROL) {
+	if (c->slot == SLOT_KEEPER)
+		keyring_introduce(c);
+	if (c->slot < WORKERS_MAX) {
 		children_send_own(p, c);
 		if (control != NULL)
 			connect_relay(c, control);
-		tell_proc(control, c->slot, p->slot[c->slot].restarts, c->pid);
+		if (keeper != NULL)
+			keyring_connect(c, keeper);
+	}
+	if (c->slot != SLOT_CONTROL) {
+		tell_proc(control, c->slot, slot_of(p, c->slot)->restarts,
+			c->pid);
 		return;
 	}
 	tell_proc(c, SLOT_PARENT, 0, getpid());
@@ -252,7 +273,7 @@ introduce(struct child *c)
 	for (struct child *r = p->children; r != NULL; r = r->next) {
 		if (r->slot == SLOT_CONTROL || r->leaving)
 			continue;
-		if (r->slot != SLOT_NFQ)
+		if (r->slot < WORKERS_MAX)
 			connect_relay(r, c);
 		tell_proc(c, r->slot, slot_of(p, r->slot)->restarts, r->pid);
 	}
@@ -282,7 +303,7 @@ child_new(struct parent *p, int slot, int fd)
 		return NULL;
 	c->parent = p;
 	c->slot = slot;
-	if (slot != SLOT_CONTROL && slot != SLOT_NFQ)
+	if (slot < WORKERS_MAX)
 		c->owner = free_owner(p);
 	if (channel_open(c, fd) != 0) {
 		free(c);
@@ -485,6 +506,7 @@ children_restart(struct parent *p)
 	/* control first: a new relay finds it there */
 	restart(p, SLOT_CONTROL, now);
 	restart(p, SLOT_NFQ, now);
+	restart(p, SLOT_KEEPER, now);
 	for (unsigned i = 0; i < p->conf->workers; i++)
 		restart(p, (int)i, now);
 }
@@ -556,9 +578,10 @@ children_retire(struct parent *p, unsigned seconds)
 		if (c->leaving)
 			continue;
 		c->leaving = true;
-		/* control waits for the streams of the relays */
+		/* control and the keeper wait for the relays to go */
 		c->leave_by = now + ((int64_t)seconds +
-			(c->slot == SLOT_CONTROL ? 4 : 2)) * 1000;
+			(c->slot == SLOT_CONTROL || c->slot == SLOT_KEEPER ?
+			4 : 2)) * 1000;
 		child_send_simple(c, MSG_DRAIN, seconds, p->stopping);
 	}
 }

@@ -474,6 +474,9 @@ take_proc(struct control *c, const struct msg *m)
 	} else if (m->n == 253) {
 		c->nfq_pid = m->pid;
 		c->nfq_restarts = m->m;
+	} else if (m->n == 252) {
+		c->keeper_pid = m->pid;
+		c->keeper_restarts = m->m;
 	} else if (m->n == 254)
 		c->parent_pid = m->pid;
 	else

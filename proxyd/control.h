@@ -104,6 +104,8 @@ struct control {
 	unsigned restarts;	/* of control itself */
 	pid_t nfq_pid;
 	unsigned nfq_restarts;
+	pid_t keeper_pid;	/* 0: not running */
+	unsigned keeper_restarts;
 	struct table *table;	/* NULL: none is kept */
 	const struct nfq_counts *nfq_counts;	/* NULL: no queue is read */
 	const struct dests *dests;	/* the same */

@@ -145,6 +145,8 @@ complaint(const struct control *c)
 			return "a relay is not running";
 	if (c->nfq_counts != NULL && c->nfq_pid == 0)
 		return "nfq is not running";
+	if (c->conf->naccounts > 0 && c->keeper_pid == 0)
+		return "the keeper is not running";
 	return NULL;
 }
 
@@ -166,6 +168,17 @@ show_nfq(const struct control *c)
 		"retransmissions", (json_int_t)atomic_load(&n->retransmissions),
 		"unparseable", (json_int_t)atomic_load(&n->unparseable),
 		"overruns", (json_int_t)atomic_load(&n->overruns));
+}
+
+/* NULL: there are no accounts. */
+static json_t *
+show_keeper(const struct control *c)
+{
+	if (c->conf->naccounts == 0)
+		return NULL;
+	return json_pack("{s:i,s:I,s:I}", "pid", (int)c->keeper_pid,
+		"restarts", (json_int_t)c->keeper_restarts,
+		"accounts", (json_int_t)c->conf->naccounts);
 }
 
 /* NULL: no table is kept. */
@@ -193,7 +206,7 @@ show_status(const struct control *c)
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	now = (int64_t)ts.tv_sec;
 	return json_pack("{s:b,s:s,s:i,s:I,s:s,s:b,s:s?,s:{s:i,s:I,s:I,s:I},"
-		"s:o,s:o,s:o,s:o*,s:o*,s:o}",
+		"s:o,s:o,s:o,s:o*,s:o*,s:o*,s:o}",
 		"ok", 1,
 		"version", SALLYPORT_VERSION,
 		"pid", (int)c->parent_pid,
@@ -209,6 +222,7 @@ show_status(const struct control *c)
 		"gate", show_gate(c),
 		"servers", show_servers(c, now),
 		"nfq", show_nfq(c),
+		"keeper", show_keeper(c),
 		"lines", show_lines(c),
 		"ledger", ctlallow_status(c));
 }

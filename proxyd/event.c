@@ -130,6 +130,8 @@ event_check(const struct report *e, const struct conf *c)
 	if (e->server_index < -1 ||
 		(e->server_index >= 0 && (size_t)e->server_index >= c->nservers))
 		return -1;
+	if (e->account > c->naccounts || e->by_pop > 1)
+		return -1;
 	if (e->helo_len > EVENT_HELO_MAX || e->detail_len > EVENT_DETAIL_MAX ||
 		e->envelope.from.len > ENVELOPE_MAX ||
 		e->envelope.to.len > ENVELOPE_MAX)
@@ -159,6 +161,10 @@ render_parties(struct kv *k, const struct report *e, const struct conf *c)
 		kv_addr_port(k, "out", &e->out);
 	if (e->server_index >= 0)
 		kv_word(k, "server", c->servers[e->server_index].name);
+	if (e->account > 0)
+		kv_word(k, "account", c->accounts[e->account - 1].name);
+	if (e->by_pop)
+		kv_word(k, "login", "pop");
 }
 
 static unsigned

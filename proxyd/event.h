@@ -41,6 +41,8 @@ struct report {
 	uint16_t code;		/* last refusal code sent to the client, 0 none */
 	int16_t class_index;	/* -1: none */
 	int16_t server_index;	/* -1: none */
+	uint16_t account;	/* 1 + index; 0: the session used none */
+	uint8_t by_pop;		/* 1: its login was a POP3 login before it */
 	uint16_t helo_len, detail_len;
 	uint16_t stage;		/* enum event_stage: where the dialogue was */
 	uint32_t rcpts, messages;

@@ -3,9 +3,10 @@
  *
  * For servers that would otherwise see only the gateway's address: the binary
  * header of the PROXY protocol (haproxy.org, proxy-protocol.txt, section 2.2)
- * and Postfix's XCLIENT. The values are addresses we accepted, printed by us:
- * nothing a client said is in them, so none needs xtext's quoting. NAME is said
- * to be unknown, or the server would keep the gateway's own for the line.
+ * and Postfix's XCLIENT. Addresses are those we accepted, printed by us; the
+ * one value that a client said is LOGIN, in xtext, after the server itself has
+ * accepted that login (smtp_pop.c). NAME is said to be unknown, or the server
+ * would keep the gateway's own for the line.
  */
 #include "proxyd/identity.h"
 
@@ -52,9 +53,13 @@ identity_proxy(uint8_t out[PROXY_HEADER_MAX], const struct addr *src,
 	return (size_t)(put_port(o, dst->port) - out);
 }
 
-enum { ATTRIBUTE_ADDR, ATTRIBUTE_PORT, ATTRIBUTE_NAME, ATTRIBUTES };
+enum {
+	ATTRIBUTE_ADDR, ATTRIBUTE_PORT, ATTRIBUTE_NAME, ATTRIBUTE_LOGIN,
+	ATTRIBUTES
+};
 
-static const char *const attribute[ATTRIBUTES] = { "ADDR", "PORT", "NAME" };
+static const char *const attribute[ATTRIBUTES] = { "ADDR", "PORT", "NAME",
+	"LOGIN" };
 
 #define HAS(set, which) (((set) & (UINT32_C(1) << (which))) != 0)
 
@@ -95,4 +100,26 @@ identity_xclient(uint32_t attributes, const struct addr *client,
 		sink_text(out, " NAME=[UNAVAILABLE]");
 	sink_text(out, "\r\n");
 	return 0;
+}
+
+bool
+identity_has_login(uint32_t attributes)
+{
+	return HAS(attributes, ATTRIBUTE_LOGIN);
+}
+
+void
+identity_login(const char *user, struct sink *out)
+{
+	sink_text(out, "XCLIENT LOGIN=");
+	for (; *user != '\0'; user++) {
+		uint8_t c = (uint8_t)*user;
+
+		/* RFC 3461 section 4 */
+		if (c <= ' ' || c >= 0x7f || c == '+' || c == '=')
+			sink_text(out, "+%02X", c);
+		else
+			sink_bytes(out, &c, 1);
+	}
+	sink_text(out, "\r\n");
 }

@@ -7,6 +7,7 @@
 #ifndef SALLYPORT_IDENTITY_H
 #define SALLYPORT_IDENTITY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,5 +31,11 @@ uint32_t identity_attributes(const uint8_t *p, size_t n);
  * -1. */
 int identity_xclient(uint32_t attributes, const struct addr *client,
 	struct sink *out);
+
+/* Is LOGIN among the attributes? */
+bool identity_has_login(uint32_t attributes);
+/* An XCLIENT command with it: in xtext three octets for each of the name's at
+ * most. */
+void identity_login(const char *user, struct sink *out);
 
 #endif

@@ -2,6 +2,7 @@
  * msg.h - what the processes say to each other
  *
  * parent <-> relay and parent <-> control: struct msg over SEQPACKET (ipc.h).
+ * relay <-> keeper: keeper.h, over SEQPACKET too.
  * relay <-> control: struct record over a stream, written once per loop turn.
  * All sizes are fixed; a receiver checks every field and treats an impossible
  * one as a broken peer: it says so and cuts the channel, it never dies of it.
@@ -28,11 +29,19 @@ enum msg_type {
 	MSG_CONTROL,		/* one descriptor: stream to control (replaces) */
 	MSG_OWN,		/* n: enum snapshot_op; addr: with ADD, an address
 				 * of this gateway */
+	MSG_KEEPER,		/* one descriptor: channel to the keeper
+				 * (replaces); keeper.h */
+	/* parent -> control, keeper */
+	MSG_RELAY,		/* n: slot; one descriptor: stream, or channel,
+				 * to that relay */
+	/* parent -> keeper */
+	MSG_SECRET,		/* n: index of an account; one descriptor: its
+				 * file, or none: it cannot be read */
 	/* parent -> control */
-	MSG_RELAY,		/* n: slot; one descriptor: stream to that relay */
 	MSG_GATE,		/* n: port; m: 0 shut, 1 SYN only, 2 all, 3 the
 				 * rules are not applied */
-	MSG_PROC,		/* n: slot (255 control, 254 parent, 253 nfq); m: restarts;
+	MSG_PROC,		/* n: slot (255 control, 254 parent, 253 nfq,
+				 * 252 keeper); m: restarts;
 				 * pid: process id, 0: not running */
 	/* child -> parent */
 	MSG_PONG,		/* n: the ping's; m: sessions held */

@@ -81,6 +81,8 @@ needs_restart(const struct conf *a, const struct conf *b)
 		return "gateway.user_relay";
 	if (differs(a->user_control, b->user_control))
 		return "gateway.user_control";
+	if (differs(a->user_keeper, b->user_keeper))
+		return "gateway.user_keeper";
 	if (differs(a->control_socket, b->control_socket))
 		return "control.socket";
 	if (differs(a->ledger_file, b->ledger_file))
@@ -88,6 +90,27 @@ needs_restart(const struct conf *a, const struct conf *b)
 	if (a->log_syslog != b->log_syslog)
 		return "log.target";
 	return NULL;
+}
+
+static int
+check_user(const char *option, const char *user)
+{
+	const struct passwd *pw = getpwnam(user);
+
+	if (pw != NULL && pw->pw_uid != 0)
+		return 0;
+	log_error("%s: user \"%s\" %s; an unprivileged system user is "
+		"expected", option, user,
+		pw == NULL ? "does not exist" : "is root");
+	return -1;
+}
+
+/* Who has no accounts needs no user for them. */
+static int
+check_keeper_user(const struct conf *conf)
+{
+	return conf->naccounts == 0 ? 0 :
+		check_user("gateway.user_keeper", conf->user_keeper);
 }
 
 static void
@@ -125,6 +148,8 @@ load_again(struct parent *p)
 		log_error("%s: %s has changed; that needs a restart", p->path,
 			option);
 		conf_free(&conf);
+	} else if (check_keeper_user(conf) != 0) {
+		conf_free(&conf);
 	}
 	return conf;
 }
@@ -141,6 +166,9 @@ start_children(struct parent *p)
 	p->control_slot.start_at = 0;
 	if (child_start(p, SLOT_CONTROL) != 0)
 		p->control_slot.start_at = later;
+	p->keeper_slot.start_at = 0;
+	if (p->conf->naccounts > 0 && child_start(p, SLOT_KEEPER) != 0)
+		p->keeper_slot.start_at = later;
 	for (unsigned i = 0; i < p->conf->workers; i++) {
 		p->slot[i].start_at = 0;
 		if (child_start(p, (int)i) != 0)
@@ -276,6 +304,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 		gatekeeper_tick(p, gap > GATE_SECONDS * 1000);
 		allowkeeper_tick(p);
 		rulekeeper_tick(p);
+		keyring_tick(p);
 	}
 	hookkeeper_tick(p);
 	children_tick(p, gap > AWAY_MS);
@@ -322,6 +351,7 @@ finish(struct parent *p)
 	while (p->children != NULL)
 		child_free(p->children);
 	hookkeeper_close(p);
+	keyring_close(p);
 	rulekeeper_close(p);
 	allowkeeper_close(p);
 	gatekeeper_close(p);
@@ -330,6 +360,7 @@ finish(struct parent *p)
 	lines_free(&p->lines);
 	tally_free(&p->tally);
 	tlsseen_free(&p->tlsseen);
+	logins_free(&p->logins);
 	if (p->queue >= 0)
 		close(p->queue);
 	table_free(&p->table);
@@ -354,19 +385,6 @@ raise_descriptor_limit(void)
 		return;
 	limit.rlim_cur = limit.rlim_max;
 	(void)setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-static int
-check_user(const char *option, const char *user)
-{
-	const struct passwd *pw = getpwnam(user);
-
-	if (pw != NULL && pw->pw_uid != 0)
-		return 0;
-	log_error("%s: user \"%s\" %s; an unprivileged system user is "
-		"expected", option, user,
-		pw == NULL ? "does not exist" : "is root");
-	return -1;
 }
 
 /* The table of lines and the queue that feeds it. Without a queue the relays
@@ -428,14 +446,16 @@ parent_start(struct parent *p)
 	if (check_user("gateway.user_relay", p->conf->user_relay) != 0 ||
 		check_user("gateway.user_control", p->conf->user_control) != 0 ||
 		(p->conf->hook != NULL && p->conf->hook_user != NULL &&
-		check_user("zombie.hook_user", p->conf->hook_user) != 0))
+		check_user("zombie.hook_user", p->conf->hook_user) != 0) ||
+		check_keeper_user(p->conf) != 0)
 		return -1;
 	p->adaptive = adaptive_new();
 	p->lines = lines_new();
 	p->tally = tally_new();
 	p->tlsseen = tlsseen_new();
+	p->logins = logins_new();
 	if (p->adaptive == NULL || p->lines == NULL || p->tally == NULL ||
-	    p->tlsseen == NULL ||
+	    p->tlsseen == NULL || p->logins == NULL ||
 	    add_events(p) != 0) {
 		log_error("start: %s", strerror(errno));
 		return -1;

@@ -9,6 +9,7 @@
  * allowkeeper.c the allowlist's sets: file and ledger
  * rulekeeper.c  rules that somebody else takes away
  * hookkeeper.c  the operator's program that hears of levels
+ * keyring.c     secrets of accounts on their way to the keeper
  * daemon.c      leaving the terminal, telling the service manager
  *
  * One struct parent exists. All times are milliseconds of CLOCK_MONOTONIC.
@@ -26,6 +27,7 @@
 #include "nfq/queue.h"
 #include "proxyd/adaptive.h"
 #include "proxyd/lines.h"
+#include "proxyd/logins.h"
 #include "proxyd/tally.h"
 #include "proxyd/tlsseen.h"
 #include "proxyd/msg.h"
@@ -41,6 +43,7 @@ struct table;
 #define SLOT_CONTROL 255
 #define SLOT_PARENT 254
 #define SLOT_NFQ 253
+#define SLOT_KEEPER 252
 #define WORKERS_MAX 250
 
 /* A child that has not answered a ping for this long is killed. */
@@ -58,7 +61,7 @@ struct unsent {			/* a message its child has no room for yet */
 struct child {
 	struct child *next;
 	struct parent *parent;
-	int slot;		/* relay slot, SLOT_CONTROL or SLOT_NFQ */
+	int slot;		/* relay slot, or SLOT_* */
 	uint8_t owner;		/* a relay's, lines.h; 0: none */
 	pid_t pid;
 	int fd;			/* channel, -1 once cut */
@@ -121,6 +124,7 @@ struct hook {			/* hookkeeper.c */
 struct allowkeeper;
 struct allowmap;
 struct rulekeeper;
+struct seen;
 
 struct parent {
 	struct event_base *base;
@@ -132,13 +136,15 @@ struct parent {
 
 	struct child *children;
 	struct slot slot[WORKERS_MAX];	/* conf->workers of them */
-	struct slot control_slot, nfq_slot;
+	struct slot control_slot, nfq_slot, keeper_slot;
+	struct seen *seen;	/* files of accounts: keyring.c */
 	int control_listener;
 	int queue;		/* netfilter queue, -1: none is read */
 	struct adaptive *adaptive;
 	struct lines *lines;
 	struct tally *tally;
 	struct tlsseen *tlsseen;
+	struct logins *logins;
 	struct table *table;
 	struct nfq_counts *nfq_counts;
 	struct dests *dests;
@@ -239,6 +245,16 @@ void hookkeeper_reload(struct parent *p);
 /* Was it the program that ended? */
 bool hookkeeper_reaped(struct parent *p, pid_t pid, int status);
 void hookkeeper_close(struct parent *p);
+
+/* ---- keyring.c ---- */
+
+/* A new keeper: the files of all accounts, the channels to all relays. */
+void keyring_introduce(struct child *keeper);
+/* A channel between these two. */
+void keyring_connect(struct child *relay, struct child *keeper);
+/* Each second: files that have changed. */
+void keyring_tick(struct parent *p);
+void keyring_close(struct parent *p);
 
 /* ---- allowkeeper.c ---- */
 

@@ -15,7 +15,6 @@
 
 #include "conf/conf.h"
 #include "proxyd/upstream.h"
-#include "zombie/detect.h"
 
 /* RFC 1939, RFC 9051 */
 #define PORT_POP3 110
@@ -55,10 +54,9 @@ decide_wrap(const struct conf *conf, const struct addr *origin,
 	enum tls_mode mode = s == NULL ? TLS_NONE :
 		imap ? s->imap.mode : s->pop3.mode;
 
-	if (s == NULL && wrap == WRAP_OPPORTUNISTIC)
-		d->treatment = imap ? TREAT_IMAP : TREAT_POP3;
-	else if (wrap == WRAP_OFF || mode == TLS_NONE ||
-	    (mode == TLS_PLAIN && !is_literal(s, origin)))
+	if (!(s == NULL && wrap == WRAP_OPPORTUNISTIC) &&
+	    (wrap == WRAP_OFF || mode == TLS_NONE ||
+		    (mode == TLS_PLAIN && !is_literal(s, origin))))
 		d->treatment = TREAT_RELAY;
 	else
 		d->treatment = imap ? TREAT_IMAP : TREAT_POP3;
@@ -76,8 +74,8 @@ decide_block(const struct conf *conf, const struct addr *origin,
 	d->reason = why;
 }
 
-static enum level
-level_of(const struct table *t, const struct line_key *line)
+enum level
+policy_level(const struct table *t, const struct line_key *line)
 {
 	const struct line_record *r = t == NULL ? NULL : table_find(t, line);
 
@@ -89,7 +87,7 @@ policy_is_zombie(const struct conf *conf, const struct table *t,
 	const struct line_key *line)
 {
 	return conf->zombie.action != ZOMBIE_LOG &&
-		level_of(t, line) == LEVEL_ZOMBIE;
+		policy_level(t, line) == LEVEL_ZOMBIE;
 }
 
 /* Answered by us, or at our pace: may take its time. */
@@ -98,7 +96,7 @@ decide_slow(const struct conf *conf, const struct table *t, struct decision *d)
 {
 	if (conf->zombie.slow != 0 && (d->treatment == TREAT_BLOCK ||
 		    d->treatment == TREAT_SUBMIT))
-		d->is_slow = (int)level_of(t, &d->line) >= conf->zombie.slow;
+		d->is_slow = (int)policy_level(t, &d->line) >= conf->zombie.slow;
 }
 
 /* Port 25 of a class that does not let it pass: false when nothing is to be

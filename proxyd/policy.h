@@ -10,6 +10,7 @@
 #include "conf/allow.h"
 #include "lib/addr.h"
 #include "proxyd/event.h"
+#include "zombie/detect.h"
 #include "zombie/line.h"
 
 struct conf;
@@ -58,6 +59,9 @@ void policy_port25(const struct conf *conf, const struct table *t,
  * index, or -1. */
 bool policy_is_pass_destination(const struct conf *conf,
 	const struct addr *origin, int server);
+
+/* The line's level now. */
+enum level policy_level(const struct table *t, const struct line_key *line);
 
 /* Is the line at level zombie, and is something to be done about it? */
 bool policy_is_zombie(const struct conf *conf, const struct table *t,

@@ -309,6 +309,8 @@ client_command(struct machine *m, const struct line *l, struct sink out[2])
 	default:
 		break;
 	}
+	if (m->context->pop_login != NULL)
+		pop_login_command(m->context->pop_login, l);
 	sink_bytes(&out[SERVER], l->text, l->len);
 	sink_bytes(&out[SERVER], "\r\n", 2);
 	await_server(m);
@@ -323,6 +325,8 @@ pop3_client_line(struct machine *m, const struct line *l, struct sink out[2])
 			REASON_CLIENT_PROTOCOL, NULL);
 	if (m->u.pop3.state != POP3_AUTH_CLIENT)
 		return client_command(m, l, out);
+	if (m->context->pop_login != NULL)
+		pop_login_answer(m->context->pop_login, l);
 	sink_bytes(&out[SERVER], l->text, l->len);
 	sink_bytes(&out[SERVER], "\r\n", 2);
 	await_server(m);
@@ -386,6 +390,8 @@ pop3_list_line(struct machine *m, const struct line *l, struct sink *to)
 static enum act
 pop3_login_done(struct machine *m)
 {
+	if (m->context->pop_login != NULL)
+		pop_login_accepted(m->context->pop_login);
 	m->u.pop3.state = POP3_OPAQUE;
 	m->notes.stage = STAGE_SESSION;
 	m->expect[CLIENT] = EXPECT_RAW;
@@ -431,6 +437,8 @@ pop3_reply(struct machine *m, const struct line *l, struct sink out[2])
 		s->state = POP3_LIST;
 		return ACT_NONE;
 	}
+	if (!ok && m->context->pop_login != NULL)
+		pop_login_refused(m->context->pop_login);
 	if (!ok && m->notes.stage == STAGE_LOGIN)
 		note_login(m, l);
 	become_ready(m);

@@ -42,6 +42,8 @@ enum act {
 			 * read, on either side, are an attack */
 	ACT_ASK,	/* does the origin's own port offer STARTTLS? then
 			 * machine->offer says so and offered() is called */
+	ACT_KEEPER,	/* put context.account's question to the keeper; then
+			 * answered() is called, or the session fails */
 	ACT_HANGUP,	/* drop the server side at once, keep the client */
 	ACT_FAIL,	/* farewell() with reason and notes.detail, then close */
 	ACT_CLOSE	/* flush the client's output, then close; reason set */
@@ -79,6 +81,51 @@ struct notes {
  * (0: only looks) and returns the sum. */
 typedef unsigned quota_fn(void *arg, enum tally_kind kind, unsigned n);
 
+/* A challenge as it came, and what a MAIL may have behind its path. */
+#define ACCOUNT_CHALLENGE_MAX 512
+#define ACCOUNT_PARAMETERS_MAX 512
+
+/* A session whose line has an account: smtp_account.c. */
+struct account_use {
+	const struct account_conf *conf;
+	bool (*is_suspect)(void *arg);	/* the line, now */
+	void *arg;
+	bool is_ours;		/* the login is, or is to be, the account's */
+	enum account_mechanism mechanism;
+	unsigned step;		/* challenges answered */
+	uint16_t challenge_len;
+	char challenge[ACCOUNT_CHALLENGE_MAX];
+	size_t parameters_len;	/* of the MAIL that waits, each behind a blank */
+	char parameters[ACCOUNT_PARAMETERS_MAX];
+};
+
+/* The longest name of a user that is remembered (and its command in xtext stays
+ * below 512 octets). */
+#define POP_USER_MAX 92
+/* As smtp_submit.c takes a command. */
+#define POP_MAIL_MAX 2048
+
+/* A POP3 session whose login may vouch for mail: pop_login.c. */
+struct pop_login {
+	void (*accepted)(void *arg, const char *user);
+	void *arg;
+	bool is_plain;		/* its next line is an answer of AUTH PLAIN */
+	char user[POP_USER_MAX + 1];	/* "": none that could be read */
+};
+
+/* A submit session that it may vouch for: smtp_pop.c. */
+struct pop_use {
+	/* Whose login of this line counts now? */
+	bool (*find)(void *arg, char user[POP_USER_MAX + 1]);
+	void *arg;
+	bool is_ours;		/* the login is, or is to be, that one */
+	bool is_known;		/* the server knows it on this connection */
+	bool is_refused;	/* the server does not take our word */
+	char user[POP_USER_MAX + 1];
+	size_t mail_len;	/* of the MAIL that waits */
+	uint8_t mail[POP_MAIL_MAX];
+};
+
 /* Facts about the session that do not change while it lives. */
 struct context {
 	const char *gateway;		/* our own name */
@@ -95,9 +142,15 @@ struct context {
 	bool strict;			/* smtp.strict */
 	bool read_replies;		/* relay: evidence from servers' replies */
 	struct envelope *envelope;	/* NULL: addresses are not kept */
+	struct account_use *account;	/* NULL: the line has none there */
+	struct pop_login *pop_login;	/* POP3; NULL: not looked at */
+	struct pop_use *pop;		/* submit; NULL: POP3 vouches for nobody */
 	uint64_t key[2];		/* of hashes that clients must not aim at */
 	struct addr origin;
 };
+
+/* Does the session use a quota of its account's, which all its lines share? */
+bool account_has_quota(const struct context *x, enum tally_kind kind);
 
 struct machine;
 
@@ -115,6 +168,10 @@ struct machine_ops {
 	enum act (*upstream)(struct machine *m, struct sink out[2]);
 	/* The answer to ACT_ASK is in m->offer; NULL: never asks. */
 	enum act (*offered)(struct machine *m, struct sink out[2]);
+	/* The keeper's answer to ACT_KEEPER: one line without its end. NULL:
+	 * never asks. */
+	enum act (*answered)(struct machine *m, const char *answer, size_t n,
+		struct sink out[2]);
 	/* The session is over before its time: put the words for the client in
 	 * its sink. why is one of our reasons, detail the library's words. */
 	void (*farewell)(struct machine *m, enum reason why, const char *detail,
@@ -136,6 +193,9 @@ enum smtp_state {
 	SMTP_REPLY,		/* server's turn */
 	SMTP_AUTH_CLIENT,	/* client's turn inside AUTH */
 	SMTP_AUTH_SERVER,
+	SMTP_ACCOUNT,		/* upstream: AUTH by ourselves; MAIL waits */
+	SMTP_POP_XCLIENT,	/* upstream: XCLIENT LOGIN; MAIL waits */
+	SMTP_POP_EHLO,		/* upstream: the list behind it */
 	SMTP_DATA,		/* payload */
 	SMTP_CHUNK,		/* a BDAT chunk */
 	SMTP_FINAL,		/* reply to the payload */
@@ -289,6 +349,15 @@ void imap_init(struct machine *m, const struct context *context);
 
 /* Why a wrapped session ends, for its user: "NAME: WORDS: detail". */
 const char *farewell_words(enum reason why);
+
+/* ---- pop_login.c, for pop3.c ---- */
+
+/* A command of the client's; its answer inside AUTH; the server refused a
+ * command; it took the login. */
+void pop_login_command(struct pop_login *login, const struct line *l);
+void pop_login_answer(struct pop_login *login, const struct line *l);
+void pop_login_refused(struct pop_login *login);
+void pop_login_accepted(const struct pop_login *login);
 
 /* Every byte that is not printable ASCII becomes '?'; always NUL-terminated. */
 void notes_detail(struct notes *n, const uint8_t *p, size_t len);

@@ -469,6 +469,12 @@ handle(struct process *p, const struct msg *m, const int *fds, int nfds)
 			return;
 		}
 		break;
+	case MSG_KEEPER:
+		if (nfds == 1) {
+			keeper_link_connect(p->relay.keeper, fds[0]);
+			return;
+		}
+		break;
 	case MSG_OWN:
 		upstream_own(p->relay.upstream, m);
 		return;
@@ -523,6 +529,7 @@ prepare(struct process *p)
 	lines_own(r->lines, p->start->owner);
 	r->tally = p->start->tally;
 	r->tlsseen = p->start->tlsseen;
+	r->logins = p->start->logins;
 	r->table = p->start->table;
 	r->slot = p->start->slot;
 	p->control_fd = -1;
@@ -538,6 +545,7 @@ prepare(struct process *p)
 	r->base = event_base_new();
 	r->upstream = upstream_new(r->conf, need_sockets, p);
 	r->offers = offers_new(r);
+	r->keeper = r->base == NULL ? NULL : keeper_link_new(r->base);
 	if (r->conf->unknown_origin == UNKNOWN_ORIGIN &&
 	    (r->origins = origins_new()) == NULL)
 		return -1;
@@ -545,7 +553,7 @@ prepare(struct process *p)
 	r->sink[0] = malloc(SINK_SIZE);
 	r->sink[1] = malloc(SINK_SIZE);
 	if (r->tls == NULL || r->base == NULL || r->upstream == NULL ||
-	    r->offers == NULL || r->scratch == NULL ||
+	    r->offers == NULL || r->keeper == NULL || r->scratch == NULL ||
 	    r->sink[0] == NULL || r->sink[1] == NULL ||
 	    watch(p, &p->parent, p->start->parent, on_parent) == -1)
 		return -1;
@@ -567,6 +575,7 @@ dispose(struct process *p)
 		event_free(p->second);
 	if (p->leave != NULL)
 		event_free(p->leave);
+	keeper_link_free(&r->keeper);
 	offers_free(&r->offers);
 	origins_free(&r->origins);
 	upstream_free(&r->upstream);

@@ -18,6 +18,7 @@
 struct adaptive;
 struct conf;
 struct lines;
+struct logins;
 struct offers;
 struct session;
 struct table;
@@ -38,11 +39,13 @@ struct relay {
 	struct tls *tls;
 	struct adaptive *adaptive;
 	struct offers *offers;
+	struct keeper_link *keeper;
 	unsigned slow_now;	/* sessions in the tarpit */
 	struct origins *origins;	/* NULL: smtp.unknown_origin = "block" */
 	struct lines *lines;	/* shared, like the next */
 	struct tally *tally;
 	struct tlsseen *tlsseen;
+	struct logins *logins;
 	struct table *table;	/* of lines; NULL: none is kept */
 	struct detect detect;
 	struct scratch *scratch;

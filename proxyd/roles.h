@@ -15,6 +15,7 @@ struct conf;
 struct adaptive;
 struct dests;
 struct lines;
+struct logins;
 struct nfq_counts;
 struct table;
 struct tally;
@@ -26,10 +27,11 @@ struct relay_start {
 	int listener4, listener6;	/* non-blocking, listening, transparent;
 					 * 6 may be -1 without IPv6 */
 	int parent;			/* SEQPACKET, struct msg */
-	struct adaptive *adaptive;	/* shared by all relays, like the two */
-	struct lines *lines;		/* below */
+	struct adaptive *adaptive;	/* shared by all relays, like the */
+	struct lines *lines;		/* four below */
 	struct tally *tally;
 	struct tlsseen *tlsseen;
+	struct logins *logins;
 	uint8_t owner;			/* lines.h */
 	struct table *table;		/* of lines; NULL: none is kept */
 	bool foreground;		/* log to stderr */

@@ -325,6 +325,18 @@ static const char *const nfq_calls[] = {
 	"getpid", "gettid", "tgkill", "restart_syscall", "newfstatat", "fstat",
 };
 
+/* The keeper reads files it is handed, and answers over channels. */
+static const char *const keeper_calls[] = {
+	"read", "pread64", "recvmsg", "write", "writev", "sendto", "sendmsg",
+	"close", "fcntl", "epoll_ctl", "epoll_wait", "epoll_pwait",
+	"epoll_pwait2", "poll", "ppoll",
+	"clock_gettime", "gettimeofday", "time", "nanosleep",
+	"clock_nanosleep", "getrandom",
+	"munmap", "mremap", "madvise", "brk", "futex",
+	"exit", "exit_group", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn",
+	"getpid", "gettid", "tgkill", "restart_syscall", "newfstatat", "fstat",
+};
+
 static int
 name_rule(scmp_filter_ctx f, uint32_t action, const char *name)
 {
@@ -429,6 +441,8 @@ seccomp(enum sandbox kind)
 	bad = kind == SANDBOX_RELAY ? relay_filter(f) :
 		kind == SANDBOX_NFQ ?
 		listed_filter(f, nfq_calls, COUNT(nfq_calls)) :
+		kind == SANDBOX_KEEPER ?
+		listed_filter(f, keeper_calls, COUNT(keeper_calls)) :
 		control_filter(f);
 	if (bad == 0)
 		bad = seccomp_load(f);

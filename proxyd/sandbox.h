@@ -8,14 +8,16 @@
  * only where a resolver and the log need it and write only in the directory of
  * the ledger, seccomp against the rest; nfq: as a
  * relay, but CAP_NET_ADMIN stays (the kernel asks for it at every verdict) and
- * the calls are those of a loop over descriptors it already has.
+ * the calls are those of a loop over descriptors it already has; keeper: as a
+ * relay, with the few calls of a loop that reads and answers.
  * In a sanitizer build the seccomp filter denies the named calls only, since
  * the sanitizer's own needs are not ours to list.
  */
 #ifndef SALLYPORT_SANDBOX_H
 #define SALLYPORT_SANDBOX_H
 
-enum sandbox { SANDBOX_RELAY, SANDBOX_CONTROL, SANDBOX_NFQ };
+enum sandbox { SANDBOX_RELAY, SANDBOX_CONTROL, SANDBOX_NFQ,
+	SANDBOX_KEEPER };
 
 /* The directory of this file may be written to by SANDBOX_CONTROL. Before
  * sandbox_enter(). */

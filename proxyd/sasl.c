@@ -81,3 +81,21 @@ sasl_print(uint32_t mechs, struct sink *out)
 		if (mechs & (UINT32_C(1) << i))
 			sink_text(out, " %s", mechanism[i]);
 }
+
+bool
+sasl_is_base64(const uint8_t *p, size_t n)
+{
+	size_t pad = 0;
+
+	if (n == 0 || n % 4 != 0)
+		return false;
+	while (pad < 2 && p[n - 1 - pad] == '=')
+		pad++;
+	for (size_t i = 0; i < n - pad; i++)
+		if (!((p[i] >= 'A' && p[i] <= 'Z') ||
+			(p[i] >= 'a' && p[i] <= 'z') ||
+			(p[i] >= '0' && p[i] <= '9') || p[i] == '+' ||
+			p[i] == '/'))
+			return false;
+	return true;
+}

@@ -28,6 +28,9 @@ bool sasl_passes(const uint8_t *name, size_t len);
 /* Bits of all carried mechanisms in a list separated by spaces. */
 uint32_t sasl_list(const uint8_t *list, size_t len);
 
+/* Octets in base64 (RFC 4648), one at least, with nothing before or behind. */
+bool sasl_is_base64(const uint8_t *p, size_t n);
+
 /* Their names, each behind a space, in the table's order. */
 void sasl_print(uint32_t mechs, struct sink *out);
 

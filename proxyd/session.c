@@ -34,6 +34,7 @@
 #define LIMIT_CONNECT 5000
 #define TARPIT_WINDOW 512	/* octets; a command is no longer */
 #define LIMIT_TLS 10000
+#define LIMIT_KEEPER 5000
 #define LIMIT_LINGER 2000	/* last words are read, or not */
 #define LIMIT_LINGER_FULL 10000	/* last words are not even sent */
 #define LIMIT_HALF_CLOSED 120000	/* one side has ended */
@@ -84,6 +85,8 @@ report(struct session *s)
 	e.code = n->code;
 	e.class_index = (int16_t)s->class_index;
 	e.server_index = (int16_t)s->server;
+	e.account = account_used(s);
+	e.by_pop = s->context.pop != NULL && s->context.pop->is_ours;
 	e.stage = n->stage;
 	e.rcpts = n->rcpts;
 	e.messages = n->messages;
@@ -143,6 +146,7 @@ destroy(struct session *s)
 	chan_close(&s->side[CLIENT], false);
 	upstream_forget(r->upstream, &s->waiter);
 	offers_forget(&s->asked);
+	account_forget(s);
 	event_del(&s->timer);
 	if (s->counted)
 		lines_leave(r->lines, &s->line);
@@ -150,6 +154,9 @@ destroy(struct session *s)
 	TAILQ_REMOVE(&r->sessions, s, link);
 	r->counters.sessions_now--;
 	free(s->context.envelope);
+	free(s->context.account);
+	free(s->context.pop_login);
+	free(s->context.pop);
 	free(s->unlisted);
 	free(s);
 }
@@ -162,6 +169,7 @@ close_server(struct session *s, bool abort)
 
 	upstream_forget(s->relay->upstream, &s->waiter);
 	offers_forget(&s->asked);
+	account_forget(s);
 	if (c->fd == -1)
 		return;
 	if (!abort && !c->eof && chan_flush(c) == 1)
@@ -266,6 +274,9 @@ session_act(struct session *s, enum act act)
 	case ACT_ASK:
 		dial_ask(s);
 		break;
+	case ACT_KEEPER:
+		account_ask(s);
+		break;
 	case ACT_HANGUP:
 		close_server(s, true);
 		break;
@@ -333,6 +344,9 @@ deadline_of(const struct session *s)
 		break;
 	case PHASE_TLS:
 		at = s->phase_since + LIMIT_TLS;
+		break;
+	case PHASE_KEEPER:
+		at = s->phase_since + LIMIT_KEEPER;
 		break;
 	case PHASE_TALK:
 		at = talk_deadline(s);
@@ -428,6 +442,9 @@ expired(struct session *s)
 	case PHASE_TLS:
 		session_fail(s, REASON_TLS_TIMEOUT, "");
 		break;
+	case PHASE_KEEPER:
+		session_fail(s, REASON_KEEPER, "the keeper does not answer");
+		break;
 	case PHASE_TALK:
 		if (s->side[CLIENT].shut || s->side[SERVER].shut)
 			session_finish(s, REASON_DONE);
@@ -510,8 +527,12 @@ static unsigned
 count_quota(void *arg, enum tally_kind kind, unsigned n)
 {
 	struct session *s = arg;
+	struct line_key all;
+	const bool is_account = account_has_quota(&s->context, kind);
 
-	return tally_add(s->relay->tally, &s->line, kind,
+	if (is_account)
+		account_key(s, &all);
+	return tally_add(s->relay->tally, is_account ? &all : &s->line, kind,
 		(uint32_t)(relay_now() / 1000), n);
 }
 
@@ -686,6 +707,8 @@ session_open(struct relay *r, int fd, const struct addr *src,
 		is_new = contact_note(r->table, &r->detect, r->conf,
 			d.class_index, fd, src, origin, r->conf->nfq_queue != 0);
 	look_at_origin(s, &d);
+	if (account_open(s, &d) == -1 || pop_open(s, &d) == -1)
+		log_warn("no memory for the login of a line");
 	choose_machine(s, &d);
 	s->machine.notes.witness.good[EVIDENCE_CONTACT] = is_new == 0;
 	s->machine.notes.witness.bad[EVIDENCE_CONTACT] = is_new == 1;

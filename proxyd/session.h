@@ -15,6 +15,7 @@
 #include <sys/queue.h>
 
 #include "conf/conf.h"
+#include "proxyd/account.h"
 #include "proxyd/chan.h"
 #include "proxyd/offer.h"
 #include "proxyd/policy.h"
@@ -28,6 +29,7 @@ enum phase {
 	PHASE_SOCKET,	/* waiting for a socket from the parent */
 	PHASE_CONNECT,
 	PHASE_TLS,
+	PHASE_KEEPER,	/* waiting for the keeper's answer */
 	PHASE_TALK,	/* the machine and the pump are at work */
 	PHASE_LINGER,	/* last words are on their way to the client */
 	PHASE_DEAD	/* freed when the loop returns */
@@ -53,6 +55,7 @@ struct session {
 	struct origin_server *unlisted;	/* NULL: the server is, or none */
 	struct upstream_waiter waiter;
 	struct offer_waiter asked;
+	struct keeper_waiter keeper;
 	struct event timer;
 	enum phase phase;
 	enum reason reason;

@@ -203,6 +203,9 @@ quota_of(const struct context *x, enum tally_kind kind)
 
 	if (x->quota == NULL)
 		return 0;
+	if (account_has_quota(x, kind))
+		return kind == TALLY_RCPTS ? x->account->conf->rcpts :
+			x->account->conf->messages;
 	return kind == TALLY_RCPTS ? l->rcpts :
 		kind == TALLY_MESSAGES ? l->messages : l->guesses;
 }

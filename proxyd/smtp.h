@@ -96,7 +96,7 @@ void ehlo_print(const struct ehlo *e, const char *name, bool starttls,
 /* Our answer to EHLO in block: nothing a server said. */
 void ehlo_print_block(const char *name, struct sink *out);
 
-/* ---- smtp_submit.c, for its other half ---- */
+/* ---- smtp_submit.c, for its other parts ---- */
 
 /* End the session with our words. l: the server's line, for the log. */
 enum act submit_fail(struct machine *m, enum reason why, const struct line *l);
@@ -110,8 +110,54 @@ void submit_await(struct machine *m, enum smtp_state state, unsigned wait);
 /* 530: no MAIL before 235. */
 void submit_wants_login(struct machine *m, struct sink *to);
 
+/* The transaction is over, or never was. */
+void submit_forget_mail(struct smtp *s);
+
+/* ---- smtp_upstream.c: submit's way to a server ---- */
+
+/* Dial it; tunnel: for the client's own STARTTLS. */
+enum act submit_dial(struct machine *m, struct endpoint to, bool tunnel);
+
 /* Dial the server again, as context->server says now. */
 enum act smtp_submit_redial(struct machine *m);
+
+/* EHLO with the client's argument; the list will be the client's answer. */
+void submit_send_ehlo(struct machine *m, struct sink out[2]);
+
+/* As machine_ops.upstream. */
+enum act submit_upstream(struct machine *m, struct sink out[2]);
+
+/* A line of the server's in one of the states SMTP_U_*. */
+enum act submit_upstream_line(struct machine *m, const struct line *l,
+	unsigned code, bool last, struct sink out[2]);
+
+/* ---- smtp_account.c: logins that are ours ---- */
+
+/* May this command go to the server, as far as logins go: the client's own, or
+ * one that we vouch for? */
+bool vouch_permits(struct machine *m, const struct command *c);
+/* Is the login ours, or to be? Then MAIL goes by vouch_mail(). */
+bool vouch_is_ours(const struct machine *m);
+enum act vouch_mail(struct machine *m, const struct command *c,
+	struct sink out[2]);
+/* The client logs in by itself. */
+void vouch_withdraw(struct machine *m);
+/* A line of the server's in SMTP_ACCOUNT. */
+enum act account_reply(struct machine *m, const struct line *l, unsigned code,
+	bool last, struct sink out[2]);
+/* As machine_ops.answered. */
+enum act account_answered(struct machine *m, const char *answer, size_t n,
+	struct sink out[2]);
+
+/* ---- smtp_pop.c: the same, by pop-before-smtp ---- */
+
+/* May this MAIL go to the server? Then by pop_mail(), if it is ours. */
+bool pop_permits(struct machine *m, const struct command *c);
+enum act pop_mail(struct machine *m, const struct command *c,
+	struct sink out[2]);
+/* A line of the server's in SMTP_POP_*. */
+enum act pop_reply(struct machine *m, const struct line *l, unsigned code,
+	bool last, struct sink out[2]);
 
 /* ---- smtp_block.c ---- */
 

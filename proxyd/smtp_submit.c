@@ -1,34 +1,33 @@
 /*
  * smtp_submit.c - an old mail program's session, carried to submission
  *
- * Greets by itself, dials at the first EHLO, speaks STARTTLS where the server
- * wants it, shows the server's list as edited by smtp_ehlo.c and then passes
- * commands one at a time, each behind the reply to the one before (lockstep):
- * every command has exactly one reply, in order, ours included. Pipelined
- * commands simply wait in the session's buffer.
+ * Greets by itself, has smtp_upstream.c dial at the first EHLO and show the
+ * server's list, and then passes commands one at a time, each behind the reply
+ * to the one before (lockstep): every command has exactly one reply, in order,
+ * ours included. Pipelined commands simply wait in the session's buffer.
  *
  * What must hold: no MAIL before 235, whatever the server would allow; only
  * verbs of our table reach the server, since it may trust our address (TRAPS
- * 46); nothing learned before TLS survives it; the payload is cleaned by
- * frame.c, chunks are smtp_chunk.c's; a message is acknowledged only by the
- * server. Client and server are
- * both hostile; a reply that is none ends the session with 421.
+ * 46); the payload is cleaned by frame.c, chunks are smtp_chunk.c's; a message
+ * is acknowledged only by the server. Client and server are both hostile; a
+ * reply that is none ends the session with 421.
  */
 #include <string.h>
 
-#include "proxyd/identity.h"
 #include "proxyd/sasl.h"
 #include "proxyd/smtp.h"
 
 /* RFC 5321 allows 512, extensions add to MAIL and RCPT; AUTH is longer. */
 #define COMMAND_MAX 2048
+
 /* l: the server's line, for the log; but some servers repeat what they did not
  * like, and during AUTH that is a password. */
 enum act
 submit_fail(struct machine *m, enum reason why, const struct line *l)
 {
 	if (m->u.smtp.state == SMTP_AUTH_SERVER ||
-	    m->u.smtp.state == SMTP_AUTH_CLIENT)
+	    m->u.smtp.state == SMTP_AUTH_CLIENT ||
+	    m->u.smtp.state == SMTP_ACCOUNT)
 		l = NULL;
 	notes_detail(&m->notes, l != NULL ? l->text : NULL,
 		l != NULL ? l->len : 0);
@@ -62,8 +61,8 @@ submit_await(struct machine *m, enum smtp_state state, unsigned wait)
 }
 
 /* The transaction is over, or never was. */
-static void
-forget_mail(struct smtp *s)
+void
+submit_forget_mail(struct smtp *s)
 {
 	s->has_mail = s->has_rcpt = s->is_binary = false;
 	s->chunked = 0;
@@ -86,123 +85,6 @@ submit_greet(struct machine *m, struct sink out[2])
 	return ACT_NONE;
 }
 
-/* ---- upstream: from the connection to the server's list ---- */
-
-static enum act
-dial(struct machine *m, struct endpoint to, bool tunnel)
-{
-	m->dial = to;
-	m->u.smtp.tunnel = tunnel;
-	m->u.smtp.identified = false;
-	m->u.smtp.in_tls = false;
-	m->dialling = true;
-	m->expect[CLIENT] = EXPECT_NONE;
-	m->expect[SERVER] = EXPECT_NONE;
-	m->server_wait = SMTP_WAIT_UPSTREAM;
-	return ACT_DIAL;
-}
-
-enum act
-smtp_submit_redial(struct machine *m)
-{
-	m->u.smtp.state = SMTP_GREET;
-	return dial(m, m->context->server->submission, false);
-}
-
-static void
-send_ehlo(struct machine *m, struct sink out[2])
-{
-	struct smtp *s = &m->u.smtp;
-
-	memset(&s->ehlo, 0, sizeof(s->ehlo));
-	sink_text(&out[SERVER], "EHLO %.*s\r\n", (int)s->argument_len,
-		s->argument);
-	submit_await(m, SMTP_U_EHLO, SMTP_WAIT_REPLY);
-}
-
-static enum act
-submit_upstream(struct machine *m, struct sink out[2])
-{
-	struct smtp *s = &m->u.smtp;
-
-	if (s->state == SMTP_U_STARTTLS) {	/* TLS stands on this connection */
-		s->in_tls = true;
-		send_ehlo(m, out);
-		return ACT_NONE;
-	}
-	s->in_tls = m->dial.mode == TLS_IMPLICIT;
-	submit_await(m, SMTP_U_GREETING, SMTP_WAIT_REPLY);
-	return ACT_NONE;
-}
-
-static enum act
-upstream_greeting(struct machine *m, const struct line *l, unsigned code,
-	struct sink out[2])
-{
-	if (code != 220)
-		return submit_fail(m, REASON_SERVER_GREETING, l);
-	if (m->u.smtp.in_tls) {
-		send_ehlo(m, out);
-		return ACT_NONE;
-	}
-	memset(&m->u.smtp.ehlo, 0, sizeof(m->u.smtp.ehlo));
-	sink_text(&out[SERVER], "EHLO %s\r\n", m->context->gateway);
-	submit_await(m, SMTP_U_EHLO_CLEAR, SMTP_WAIT_REPLY);
-	return ACT_NONE;
-}
-
-static enum act
-upstream_clear_list(struct machine *m, const struct line *l, unsigned code,
-	struct sink out[2])
-{
-	if (code != 250 || !ehlo_has_starttls(&m->u.smtp.ehlo))
-		return submit_fail(m, REASON_NO_STARTTLS, l);
-	sink_text(&out[SERVER], "STARTTLS\r\n");
-	submit_await(m, SMTP_U_STARTTLS, SMTP_WAIT_REPLY);
-	return ACT_NONE;
-}
-
-static enum act
-upstream_starttls(struct machine *m, const struct line *l, unsigned code,
-	struct sink out[2])
-{
-	if (code != 220)
-		return submit_fail(m, REASON_NO_STARTTLS, l);
-	if (!m->u.smtp.tunnel)
-		return ACT_TLS;
-	sink_text(&out[CLIENT], "220 2.0.0 Ready to start TLS\r\n");
-	m->u.smtp.state = SMTP_OPAQUE;
-	m->dialling = false;
-	m->client_wait = m->server_wait = SMTP_WAIT_OPAQUE;
-	return ACT_TUNNEL;
-}
-
-static enum act
-upstream_list(struct machine *m, const struct line *l, unsigned code,
-	struct sink out[2])
-{
-	const struct server_conf *server = m->context->server;
-	struct smtp *s = &m->u.smtp;
-
-	if (code != 250)
-		return submit_fail(m, REASON_SERVER_GREETING, l);
-	ehlo_limit_size(&s->ehlo, smtp_limits(m->context)->size);
-	if (server->xclient && !s->identified && identity_xclient(
-		s->ehlo.xclient, &m->context->src, &out[SERVER]) == 0) {
-		s->identified = true;
-		submit_await(m, SMTP_U_XCLIENT, SMTP_WAIT_REPLY);
-		return ACT_NONE;
-	}
-	if (s->is_ehlo)
-		ehlo_print(&s->ehlo, server->name,
-			server->starttls != 0 && !s->has_auth, &out[CLIENT]);
-	else
-		sink_text(&out[CLIENT], "250 %s\r\n", server->name);
-	forget_mail(s);
-	submit_become_ready(m);
-	return ACT_NONE;
-}
-
 /* ---- the client's commands ---- */
 
 static enum act
@@ -221,8 +103,8 @@ submit_hello(struct machine *m, const struct command *c, struct sink out[2])
 	memcpy(s->argument, c->arg, c->arg_len);
 	s->argument_len = c->arg_len;
 	if (s->state == SMTP_GREET)
-		return dial(m, m->context->server->submission, false);
-	send_ehlo(m, out);
+		return submit_dial(m, m->context->server->submission, false);
+	submit_send_ehlo(m, out);
 	return ACT_NONE;
 }
 
@@ -237,7 +119,7 @@ submit_starttls(struct machine *m, const struct command *c, struct sink *to)
 	} else if (m->u.smtp.has_auth || c->arg_len != 0) {
 		sink_text(to, "503 5.5.1 STARTTLS is not possible here\r\n");
 	} else {
-		return dial(m, plain, true);
+		return submit_dial(m, plain, true);
 	}
 	m->u.smtp.errors++;
 	return ACT_NONE;
@@ -258,6 +140,7 @@ submit_auth(struct machine *m, const struct command *c, struct sink out[2])
 	} else if (smtp_is_over(m->context, TALLY_GUESSES, 0)) {
 		return submit_fail(m, REASON_PASSWORD_GUESSES, NULL);
 	} else {
+		vouch_withdraw(m);
 		m->notes.stage = STAGE_AUTH;
 		send_line(&out[SERVER], c->text, c->len);
 		submit_await(m, SMTP_AUTH_SERVER, SMTP_WAIT_REPLY);
@@ -333,7 +216,7 @@ submit_forward(struct machine *m, const struct command *c, struct sink out[2])
 	bool free_verb = c->verb == VERB_NOOP || c->verb == VERB_RSET ||
 		c->verb == VERB_QUIT || c->verb == VERB_HELP;
 
-	if (!free_verb && !s->has_auth) {
+	if (!free_verb && !vouch_permits(m, c)) {
 		submit_wants_login(m, &out[CLIENT]);
 		return ACT_NONE;
 	}
@@ -349,6 +232,8 @@ submit_forward(struct machine *m, const struct command *c, struct sink out[2])
 	}
 	if (is_over_limit(m, c, &out[CLIENT]))
 		return ACT_NONE;
+	if (c->verb == VERB_MAIL && vouch_is_ours(m))
+		return vouch_mail(m, c, out);
 	s->verb = (uint8_t)c->verb;
 	send_line(&out[SERVER], c->text, c->len);
 	submit_await(m, SMTP_REPLY, SMTP_WAIT_REPLY);
@@ -457,7 +342,7 @@ note_mail(struct smtp *s, unsigned code)
 	bool ok = code >= 200 && code < 300;
 
 	if (s->verb == VERB_MAIL && ok) {
-		forget_mail(s);
+		submit_forget_mail(s);
 		s->has_mail = true;
 		s->is_binary = s->asks_binary;
 	}
@@ -465,7 +350,7 @@ note_mail(struct smtp *s, unsigned code)
 	/* After a refused chunk only RSET makes sense (RFC 3030 section 2). */
 	if ((s->verb == VERB_RSET && ok) || s->state == SMTP_FINAL ||
 	    (s->verb == VERB_BDAT && !ok))
-		forget_mail(s);
+		submit_forget_mail(s);
 }
 
 static enum act
@@ -549,24 +434,13 @@ submit_server_line(struct machine *m, const struct line *l, struct sink out[2])
 	    (s->code != 0 && code != s->code))
 		return submit_fail(m, REASON_SERVER_PROTOCOL, l);
 	s->code = last ? 0 : (uint16_t)code;
-	if (s->state == SMTP_U_EHLO || s->state == SMTP_U_EHLO_CLEAR) {
-		if (s->first_seen)
-			ehlo_learn(&s->ehlo, l);
-		s->first_seen = true;
-	}
-	switch (s->state) {
-	case SMTP_U_GREETING:
-	case SMTP_U_XCLIENT:	/* back to where it began: in TLS, EHLO again */
-		return last ? upstream_greeting(m, l, code, out) : ACT_NONE;
-	case SMTP_U_EHLO_CLEAR:
-		return last ? upstream_clear_list(m, l, code, out) : ACT_NONE;
-	case SMTP_U_STARTTLS:
-		return last ? upstream_starttls(m, l, code, out) : ACT_NONE;
-	case SMTP_U_EHLO:
-		return last ? upstream_list(m, l, code, out) : ACT_NONE;
-	default:
-		return pass_reply(m, l, code, last, out);
-	}
+	if (s->state >= SMTP_U_GREETING && s->state <= SMTP_U_XCLIENT)
+		return submit_upstream_line(m, l, code, last, out);
+	if (s->state == SMTP_ACCOUNT)
+		return account_reply(m, l, code, last, out);
+	if (s->state == SMTP_POP_XCLIENT || s->state == SMTP_POP_EHLO)
+		return pop_reply(m, l, code, last, out);
+	return pass_reply(m, l, code, last, out);
 }
 
 static enum act
@@ -678,6 +552,8 @@ static const struct {
 	{ REASON_TOO_MANY_ERRORS, "421 4.7.0", "too many refused commands" },
 	{ REASON_PASSWORD_GUESSES, "421 4.7.0",
 		"too many wrong passwords from your line, try again later" },
+	{ REASON_KEEPER, "421 4.3.0",
+		"the account of your line cannot be used just now" },
 	{ REASON_MAX_PER_LINE, "421 4.7.0",
 		"too many connections from your line" },
 };
@@ -713,6 +589,7 @@ static const struct machine_ops submit_ops = {
 	.line = submit_line,
 	.data = submit_data,
 	.upstream = submit_upstream,
+	.answered = account_answered,
 	.farewell = submit_farewell,
 };
 

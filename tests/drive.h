@@ -16,9 +16,11 @@
  *	"y text"   server gets exactly text, no CRLF added
  *	"z text"   client gets exactly text
  *	"! words"  next event: dial tls:465, tls, ask, tunnel, hangup,
+ *	           keeper MECHANISM STEP CHALLENGE (MECHANISM: a number),
  *	           fail REASON, close REASON
  *	"U"        the dial or the TLS asked for succeeded
  *	"O yes"    the answer to ask: the plain port offers STARTTLS ("O no")
+ *	"K line"   the keeper's answer
  *	"F REASON detail"  the session fails from outside
  *	"E"        the server's end of file, as pump.c treats it
  *	"x CS"     what is expected from client and server: N L C D R
@@ -57,6 +59,8 @@ struct drive {
 	bool up;		/* there is a server side */
 	bool waiting;		/* for U */
 	bool asking;		/* for O */
+	bool keeping;		/* for K */
+	bool answers;		/* fuzzers: K at once */
 	enum offer offer;	/* fuzzers: what is answered at once */
 	bool secure;		/* the server side is in TLS */
 	bool closed;
@@ -209,6 +213,40 @@ drive_offered(struct drive *d, enum offer offer)
 	drive_act(d, act);
 }
 
+/* account.c: answered */
+static inline void
+drive_answered(struct drive *d, const char *line)
+{
+	struct sink out[2];
+	enum act act;
+
+	DRIVE_CHECK(d->keeping);
+	d->keeping = false;
+	drive_sinks(d, out);
+	act = d->m.ops->answered(&d->m, line, strlen(line), out);
+	drive_flush(d, out, SINK_ROOM);
+	drive_act(d, act);
+}
+
+/* account_ask */
+static inline void
+drive_keeper(struct drive *d)
+{
+	const struct account_use *use = d->m.context->account;
+	char question[ACCOUNT_CHALLENGE_MAX + 32];
+
+	DRIVE_CHECK(d->secure && use != NULL);
+	DRIVE_CHECK(use->mechanism > MECHANISM_AUTO &&
+		use->mechanism < MECHANISM_COUNT);
+	DRIVE_CHECK(use->challenge_len <= sizeof(use->challenge));
+	snprintf(question, sizeof(question), "%d %u %.*s", (int)use->mechanism,
+		use->step, (int)use->challenge_len, use->challenge);
+	drive_event(d, "keeper", question);
+	d->keeping = true;
+	if (d->answers)
+		drive_answered(d, "QUJD");
+}
+
 /* session_act */
 static inline void
 drive_act(struct drive *d, enum act act)
@@ -241,6 +279,9 @@ drive_act(struct drive *d, enum act act)
 		drive_event(d, "ask", "");
 		if (d->offer != OFFER_UNKNOWN)
 			drive_offered(d, d->offer);
+		break;
+	case ACT_KEEPER:
+		drive_keeper(d);
 		break;
 	case ACT_HANGUP:
 		d->up = false;
@@ -359,7 +400,7 @@ drive_side(struct drive *d, enum side from)
 {
 	bool any = false, more = true;
 
-	while (more && !d->closed && !d->waiting &&
+	while (more && !d->closed && !d->waiting && !d->keeping &&
 	    drive_left(&d->in[from]) > 0 && (from == CLIENT || d->up)) {
 		switch (d->m.expect[from]) {
 		case EXPECT_LINE:
@@ -528,7 +569,7 @@ drive_step(struct drive *d, const char *step, size_t pieces)
 	uint8_t *p;
 	size_t n;
 
-	if (strchr("CSXYUOFE", step[0]) != NULL &&
+	if (strchr("CSXYUOKFE", step[0]) != NULL &&
 	    drive_quiet(d, step) == -1)
 		return -1;
 	switch (step[0]) {
@@ -554,6 +595,10 @@ drive_step(struct drive *d, const char *step, size_t pieces)
 		DRIVE_CHECK(d->asking);
 		drive_offered(d, strcmp(text, "yes") == 0 ? OFFER_STARTTLS :
 			OFFER_NONE);
+		drive_run(d);
+		return 0;
+	case 'K':
+		drive_answered(d, text);
 		drive_run(d);
 		return 0;
 	case 'F':

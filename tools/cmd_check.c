@@ -58,6 +58,8 @@ check_json(const char *path)
 		return 1;
 	}
 	conf = conf_load(path, err);
+	if (conf != NULL && conf_check_secrets(conf, err) == -1)
+		conf_free(&conf);
 	fclose(err);
 	if (conf == NULL) {
 		print_errors_json(path, errors);
@@ -74,6 +76,7 @@ static int
 check_text(const char *path)
 {
 	struct conf *conf = conf_load(path, stderr);
+	int rc;
 
 	if (conf == NULL)
 		return 2;
@@ -81,8 +84,9 @@ check_text(const char *path)
 	conf_print(conf, stdout);
 	putchar('\n');
 	conf_explain(conf, stdout);
+	rc = conf_check_secrets(conf, stderr) == -1 ? 2 : 0;
 	conf_free(&conf);
-	return 0;
+	return rc;
 }
 
 int

@@ -176,6 +176,7 @@ static void
 show_first_packets(const json_t *status)
 {
 	const json_t *nfq = json_object_get(status, "nfq");
+	const json_t *keeper = json_object_get(status, "keeper");
 	const json_t *lines = json_object_get(status, "lines");
 
 	if (nfq != NULL)
@@ -187,6 +188,10 @@ show_first_packets(const json_t *status)
 			number_of(nfq, "retransmissions"),
 			number_of(nfq, "overruns"), number_of(nfq, "pid"),
 			number_of(nfq, "restarts"));
+	if (keeper != NULL)
+		printf("keeper: pid %lld, %lld restarts, %lld accounts\n",
+			number_of(keeper, "pid"), number_of(keeper, "restarts"),
+			number_of(keeper, "accounts"));
 	if (lines != NULL)
 		printf("lines: %lld known, room for %lld, %lld displaced, "
 			"%lld lost\n\n", number_of(lines, "known"),

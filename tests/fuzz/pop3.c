@@ -71,10 +71,22 @@ look(struct drive *d, enum side from, const struct line *l,
 	}
 }
 
+/* What is remembered of a login can stand in a command. */
+static void
+accepted(void *arg, const char *user)
+{
+	(void)arg;
+	DRIVE_CHECK(user[0] != '\0' && strlen(user) <= POP_USER_MAX);
+	for (; *user != '\0'; user++)
+		DRIVE_CHECK(*user > ' ' && *user < 0x7f);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct context x = { .gateway = "gw1", .id = "ID0" };
+	struct pop_login login = { .accepted = accepted };
+	struct context x = { .gateway = "gw1", .id = "ID0",
+		.pop_login = &login };
 	unsigned choice = size > 0 ? data[0] : 0;
 	struct drive d;
 	size_t before;

@@ -5,6 +5,7 @@
  * is reached. Beside the promises every machine makes (drive.h): before TLS
  * nothing but EHLO and STARTTLS reaches the server; outside AUTH and a payload
  * it gets whole commands of known verbs, none about mail before its own 235;
+ * behind a login by the line's account every MAIL has the account's sender;
  * a payload has no NUL, no bare CR or LF and ends where it should; a chunk goes
  * on as it came.
  */
@@ -17,8 +18,27 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct server_conf server = { .name = (char[]){ "mail" } };
 
+static struct account_conf account = { .name = (char[]){ "a" },
+	.user = (char[]){ "u" }, .sender = (char[]){ "s@b.example" },
+	.password_file = (char[]){ "f" } };
+
+static bool
+is_suspect(void *arg)
+{
+	(void)arg;
+	return false;
+}
+
+static bool
+find(void *arg, char user[POP_USER_MAX + 1])
+{
+	(void)arg;
+	memcpy(user, "u=1", 4);
+	return true;
+}
+
 /* What the look of one session remembers. */
-static bool has_235;
+static bool has_235, may_vouch;
 static uint8_t last;
 
 static bool
@@ -45,9 +65,24 @@ check_command(const struct sink *k)
 	for (size_t i = 0; has_235 && i < sizeof(mail) / sizeof(mail[0]); i++)
 		known = known || is_verb(k, mail[i]);
 	/* Ours, never the client's. */
+	if (k->len == 21 && memcmp(k->p, "XCLIENT LOGIN=u+3D1\r\n", 21) == 0)
+		known = server.xclient && may_vouch;
 	if (k->len > 21 && memcmp(k->p, xclient, 21) == 0)
 		known = server.xclient;
 	DRIVE_CHECK(known);
+}
+
+/* Of a session whose line has an account. */
+static void
+check_sender(const struct account_use *use, const struct sink *k)
+{
+	static const char mail[] = "MAIL FROM:<s@b.example>";
+	const size_t n = sizeof(mail) - 1;
+
+	if (use == NULL || !use->is_ours || !is_verb(k, "MAIL"))
+		return;
+	DRIVE_CHECK(k->len > n && memcmp(k->p, mail, n) == 0);
+	DRIVE_CHECK(k->p[n] == ' ' || k->p[n] == '\r');
 }
 
 static void
@@ -67,6 +102,9 @@ look(struct drive *d, enum side from, const struct line *l,
 	const struct sink *k = &out[SERVER];
 
 	if (from == SERVER && l->len >= 3 && memcmp(l->text, "235", 3) == 0)
+		has_235 = true;
+	/* the word of a POP3 login, and the list behind it */
+	if (from == SERVER && before == SMTP_POP_EHLO && d->m.u.smtp.has_auth)
 		has_235 = true;
 	if (l == NULL && before == SMTP_CHUNK) {
 		/* as it came, and never more than was announced */
@@ -94,6 +132,9 @@ look(struct drive *d, enum side from, const struct line *l,
 	DRIVE_CHECK(memchr(k->p, '\n', k->len) == k->p + k->len - 1);
 	DRIVE_CHECK(memchr(k->p, '\r', k->len) == k->p + k->len - 2);
 	DRIVE_CHECK(memchr(k->p, '\0', k->len) == NULL);
+	check_sender(d->m.context->account, k);
+	if (before == SMTP_ACCOUNT && k->len == 2)
+		return;		/* XOAUTH2's empty line */
 	if (before != SMTP_AUTH_CLIENT)
 		check_command(k);
 }
@@ -101,6 +142,8 @@ look(struct drive *d, enum side from, const struct line *l,
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	struct account_use use = { .conf = &account, .is_suspect = is_suspect };
+	struct pop_use pop = { .find = find };
 	struct context x = { .gateway = "gw1", .server = &server, .id = "ID0" };
 	struct drive d;
 
@@ -112,12 +155,21 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	server.starttls = data[0] & 2 ? 0 : 587;
 	x.strict = (data[0] & 4) != 0;
 	server.xclient = (data[0] & 8) != 0;
+	x.account = data[0] & 16 ? &use : NULL;
+	may_vouch = data[0] >= 0xe0 && x.account == NULL;
+	x.pop = may_vouch ? &pop : NULL;
+	account.mechanism = (enum account_mechanism)(data[0] >> 5);
+	if (account.mechanism >= MECHANISM_XOAUTH2)
+		account.mechanism = MECHANISM_AUTO;
+	account.token_file = data[0] >> 5 == MECHANISM_XOAUTH2 ?
+		account.password_file : NULL;
 	DRIVE_CHECK(addr_parse(&x.src, "192.0.2.7:4711") == 0);
 	has_235 = false;
 	last = 0;
 	drive_open(&d);
 	d.guard = true;
 	d.look = look;
+	d.answers = true;
 	smtp_submit_init(&d.m, &x);
 	drive_records(&d, data + 1, size - 1);
 	drive_close(&d);

@@ -19,7 +19,8 @@ ROOT = Path("/run/lab")
 
 # Users that a fresh Debian does not have: the daemon's own, Exim's, the owner of
 # the mailboxes.
-USERS = {"sallyport": 4990, "sallyport-relay": 4991, "vmail": 5000,
+USERS = {"sallyport": 4990, "sallyport-relay": 4991,
+         "sallyport-keeper": 4993, "vmail": 5000,
          "Debian-exim": 4992}
 
 

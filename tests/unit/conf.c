@@ -19,6 +19,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -162,12 +163,12 @@ static const struct refusal {
 	{ "unknown group", CLASS "jabberwock = { };\n",
 	  "F/s.conf:2: unknown option jabberwock; expected one of gateway, "
 	  "subscribers, allow, pass_destinations, tls, servers, smtp, nfq, "
-	  "pop3, imap, zombie, log, ledger, report, control\n" },
+	  "pop3, imap, zombie, accounts, log, ledger, report, control\n" },
 	{ "unknown key in a class", WITH("port25 = \"watch\"; xyzzy = 1;"),
 	  "F/s.conf:1: unknown option subscribers.xyzzy; expected one of class, "
 	  "prefixes, prefixes_file, port25, enforce, "
 	  "destinations_file, count, line_len6, port_block, "
-	  "abuse_contact, block\n" },
+	  "abuse_contact, accounts, pop_before_smtp, block\n" },
 	{ "all errors, not the first",
 	  CLASS "gateway = { workers = -1;\n grace = \"x\"; nat = 3; };\n",
 	  "F/s.conf:3: gateway.nat = 3; expected true or false\n"
@@ -694,7 +695,6 @@ not_yet(void **state)
 		{ "zombie = { helo = { innocent = 80; }; };",
 		  ":2: zombie.helo: innocent 80, infected 80; expected "
 		  "innocent below infected\n" },
-		{ "accounts = ( );", LATER("accounts") },
 		{ "publish = ( );", LATER("publish") },
 		{ "log = { envelope = \"all\"; };",
 		  ":2: log.envelope = \"all\"; expected \"none\", \"domain\", "
@@ -716,6 +716,273 @@ not_yet(void **state)
 		assert_string_equal(errors, want);
 		free(errors);
 	}
+}
+
+/* Print to memory. */
+static char *
+printed(const struct conf *c, void (*print)(const struct conf *, FILE *))
+{
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	assert_non_null(f);
+	print(c, f);
+	fclose(f);
+	return text;
+}
+
+/* Classes whose lines may and may not have accounts, and servers. */
+#define LINES_OF(class, prefix, more) "{ class = \"" class "\"; prefixes = ( " \
+	prefix " ); enforce = \"all\"; " more " }"
+#define KNOWN "subscribers = ( " LINES_OF("fixed", "\"198.18.0.0/16\", " \
+	"\"2001:db8::/32\"", "port25 = \"submit\"; accounts = true;") ", " \
+	LINES_OF("dynamic", "\"198.19.0.0/16\"", "port25 = \"submit\";") ", " \
+	LINES_OF("shut", "\"203.0.113.0/24\"", "port25 = \"block\";") " );" \
+	" servers = ( { name = \"mail.isp.example\"; submission = \"tls:465\"; }," \
+	" { name = \"pop.isp.example\"; pop3 = \"tls:995\"; } );\n"
+#define ACCOUNT_OF(name, prefixes, server, more) "{ name = \"" name "\"; " \
+	"prefixes = ( " prefixes " ); server = \"" server "\"; user = \"u\"; " \
+	"sender = \"u@isp.example\"; " more " }"
+#define HALL(prefixes, more) KNOWN "accounts = ( " ACCOUNT_OF("hall", prefixes, \
+	"mail.isp.example", more) " );\n"
+#define PASSWORD "password_file = \"pw\";"
+#define ONE "\"198.18.0.9/32\""
+
+static void
+accounts_refused(void **state)
+{
+	static const struct {
+		const char *input, *want;
+	} rows[] = {
+		{ HALL("\"192.0.2.9/32\"", PASSWORD), "account \"hall\": "
+		  "192.0.2.9/32 is in no class of subscribers" },
+		{ HALL("\"198.19.0.9/32\"", PASSWORD), "account \"hall\", "
+		  "198.19.0.9/32: class \"dynamic\" gives its addresses to "
+		  "one subscriber after the other; expected a class with "
+		  "accounts = true" },
+		{ HALL("\"198.18.0.0/30\"", PASSWORD), "account \"hall\", "
+		  "198.18.0.0/30: class \"fixed\" has longer lines; expected "
+		  "a single line, an address or an IPv6 prefix as long as "
+		  "line_len6" },
+		{ HALL("\"2001:db8:1::/48\"", PASSWORD), "account \"hall\", "
+		  "2001:db8:1::/48: class \"fixed\" has longer lines; "
+		  "expected a single line, an address or an IPv6 prefix as "
+		  "long as line_len6" },
+		{ HALL("", PASSWORD), "account \"hall\" has no line; expected "
+		  "prefixes" },
+		{ HALL(ONE ", " ONE, PASSWORD), "198.18.0.9/32 has an account "
+		  "already; expected one for each line" },
+		{ HALL(ONE, ""), "account \"hall\" has no secret; expected "
+		  "one of password_file and token_file" },
+		{ HALL(ONE, PASSWORD "token_file = \"pw\";"), "account "
+		  "\"hall\" has a password and a token; expected one of "
+		  "password_file and token_file" },
+		{ HALL(ONE, PASSWORD "mechanism = \"xoauth2\";"), "account "
+		  "\"hall\": this mechanism needs a token; expected "
+		  "token_file, or no mechanism" },
+		{ HALL(ONE, "token_file = \"pw\"; mechanism = \"plain\";"),
+		  "account \"hall\": this mechanism needs a password; "
+		  "expected \"xoauth2\", or no mechanism" },
+		{ HALL(ONE, "password_file = \"nowhere\";"),
+		  "accounts.password_file: F/nowhere: No such file or "
+		  "directory; expected a file with one line, of root and mode "
+		  "0600" },
+		{ HALL(ONE, PASSWORD "rcpts_per_hour = -1;"),
+		  "accounts.rcpts_per_hour = -1: out of range; expected a "
+		  "whole number from 0 to 1000000" },
+		{ KNOWN "accounts = ( " ACCOUNT_OF("hall", ONE,
+		  "mx.isp.example", PASSWORD) " );\n", "accounts.server = "
+		  "\"mx.isp.example\" is not in servers; expected the name of "
+		  "one" },
+		{ KNOWN "accounts = ( " ACCOUNT_OF("hall", ONE,
+		  "pop.isp.example", PASSWORD) " );\n", "accounts.server = "
+		  "\"pop.isp.example\" takes no submissions; expected a "
+		  "server with submission" },
+		{ KNOWN "accounts = ( " ACCOUNT_OF("hall", ONE,
+		  "mail.isp.example", PASSWORD) ", " ACCOUNT_OF("hall",
+		  "\"198.18.0.8/32\"", "mail.isp.example", PASSWORD)
+		  " );\n", "a second account \"hall\"; expected names that "
+		  "differ" },
+		{ KNOWN "accounts = ( { name = \"hall\"; prefixes = ( " ONE
+		  " ); server = \"mail.isp.example\"; user = \"\"; sender = "
+		  "\"a@b.example\"; " PASSWORD " } );\n",
+		  "accounts.user = \"\": not a user name; expected 1 to 254 "
+		  "characters of printable ASCII" },
+		{ KNOWN "accounts = ( { name = \"hall\"; prefixes = ( " ONE
+		  " ); server = \"mail.isp.example\"; user = \"u\"; sender = "
+		  "\"a> x@b.example\"; " PASSWORD " } );\n",
+		  "accounts.sender = \"a> x@b.example\": not a mail address; "
+		  "expected one mail address like abuse@isp.example" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < N(rows); i++) {
+		char want[512], *errors;
+
+		snprintf(want, sizeof(want), "F/s.conf:2: %s\n", rows[i].want);
+		assert_null(load(rows[i].input, &errors));
+		assert_string_equal(errors, want);
+		free(errors);
+	}
+}
+
+/* The option of a class has its own conditions. */
+static void
+classes_of_accounts(void **state)
+{
+	char *errors;
+
+	(void)state;
+	assert_null(load(WITH("port25 = \"block\"; accounts = true;"),
+		&errors));
+	assert_string_equal(errors, "F/s.conf:1: subscribers.accounts: class "
+		"\"a\" does not carry mail to submission; expected port25 = "
+		"\"submit\"\n");
+	free(errors);
+	assert_null(load(WITH("port25 = \"submit\"; accounts = true; "
+		"port_block = 1024;") "servers = ( { name = \"a.example\"; "
+		"submission = \"tls:465\"; } );\n", &errors));
+	assert_string_equal(errors, "F/s.conf:1: subscribers.accounts: class "
+		"\"a\" has lines that share addresses (port_block); expected "
+		"a line with an address of its own\n");
+	free(errors);
+}
+
+/* POP3 that vouches for mail: for whom, and at which server. */
+static void
+pop_before_smtp(void **state)
+{
+#define POP(more, servers) WITH(more " pop_before_smtp = true;") \
+	"servers = ( { name = \"a.example\"; submission = \"tls:465\"; pop3 = " \
+	"\"tls:995\"; own = true; " servers " } );\n"
+#define POP_WRONG(why) "F/s.conf:1: subscribers.pop_before_smtp: class \"a\" " \
+	why "\n"
+	static const struct {
+		const char *input, *want;
+	} rows[] = {
+		{ POP("port25 = \"block\";", "xclient = true;"),
+		  POP_WRONG("does not carry mail to submission; expected "
+		  "port25 = \"submit\"") },
+		{ POP("port25 = \"submit\"; port_block = 64;",
+		  "xclient = true;"),
+		  POP_WRONG("has lines that share addresses (port_block); "
+		  "expected a line with an address of its own") },
+		{ POP("port25 = \"submit\";", ""),
+		  POP_WRONG("has no server that it could hold for; expected "
+		  "pop3.wrap = \"listed\" and a server with own, xclient, "
+		  "submission and pop3 over TLS") },
+		{ POP("port25 = \"submit\";", "xclient = true;")
+		  "pop3 = { wrap = \"off\"; };\n",
+		  POP_WRONG("has no server that it could hold for; expected "
+		  "pop3.wrap = \"listed\" and a server with own, xclient, "
+		  "submission and pop3 over TLS") },
+	};
+	struct conf *c = load_good(POP("port25 = \"submit\"; enforce = "
+		"\"all\";", "xclient = true; }, { name = \"b.example\"; "
+		"submission = \"tls:465\"; pop3 = \"tls:995\";"));
+	char *told = printed(c, conf_explain);
+
+	(void)state;
+	assert_int_equal(c->pop_minutes, 30);
+	assert_true(conf_pop_counts(c, 0, 0));
+	assert_false(conf_pop_counts(c, 0, 1));
+	assert_false(conf_pop_counts(c, 0, -1));
+	assert_false(conf_pop_counts(c, -1, 0));
+	assert_non_null(strstr(told, "For 30 minutes after a POP3 login at "
+		"a.example mail of the line goes there without AUTH"));
+	assert_null(strstr(told, "at b.example mail"));
+	free(told);
+	conf_free(&c);
+	for (size_t i = 0; i < N(rows); i++) {
+		char *errors;
+
+		assert_null(load(rows[i].input, &errors));
+		assert_string_equal(errors, rows[i].want);
+		free(errors);
+	}
+}
+
+static void
+files_of_accounts(void **state)
+{
+	char want[512], *errors;
+
+	(void)state;
+	assert_int_equal(chmod(in_dir("pw"), 0640), 0);
+	assert_null(load(HALL(ONE, PASSWORD), &errors));
+	snprintf(want, sizeof(want), "F/s.conf:2: accounts.password_file: F/pw "
+		"may be read or written by others (owner %u, mode 0640); "
+		"expected chown root and chmod 600 of it\n",
+		(unsigned)geteuid());
+	assert_string_equal(errors, want);
+	free(errors);
+	assert_int_equal(chmod(in_dir("pw"), 0600), 0);
+}
+
+static void
+accounts_found(void **state)
+{
+	struct conf *c = load_good(HALL(ONE ", \"2001:db8:1:100::/56\"",
+		PASSWORD "messages_per_hour = 0;"));
+	static const struct {
+		const char *line;
+		int class, server, want;
+	} rows[] = {
+		{ "198.18.0.9", 0, 0, 0 },
+		{ "2001:db8:1:1ff::7", 0, 0, 0 },
+		{ "198.18.0.9", 0, 1, -1 },	/* another server */
+		{ "198.18.0.9", 0, -1, -1 },
+		{ "198.18.0.9", -1, 0, -1 },
+		{ "198.18.0.9", 1, 0, -1 },	/* not that class's any more */
+		{ "198.18.0.8", 0, 0, -1 },
+		{ "2001:db8:1:200::7", 0, 0, -1 },
+	};
+	char *told = printed(c, conf_explain);
+
+	(void)state;
+	for (size_t i = 0; i < N(rows); i++) {
+		struct addr a;
+
+		assert_int_equal(addr_parse(&a, rows[i].line), 0);
+		assert_int_equal(conf_account(c, &a, rows[i].class,
+			rows[i].server), rows[i].want);
+	}
+	assert_non_null(strstr(told, "Account hall: 198.18.0.9/32, "
+		"2001:db8:1:100::/56 may send to mail.isp.example without a "
+		"password,\n    as user u (by what the server offers, "
+		"password from "));
+	assert_non_null(strstr(told, "sender <u@isp.example>, 100 recipients "
+		"an hour.\n"));
+	free(told);
+	conf_free(&c);
+}
+
+/* What is in a file is looked at by `sallyport check' alone. */
+static void
+secrets_checked(void **state)
+{
+	struct conf *c = load_good(HALL(ONE, PASSWORD));
+	char *errors = NULL, *shown;
+	size_t len;
+	FILE *err = open_memstream(&errors, &len);
+
+	(void)state;
+	assert_non_null(err);
+	assert_int_equal(conf_check_secrets(c, err), 0);
+	write_file("pw", "two\nlines\n");
+	assert_int_equal(conf_check_secrets(c, err), -1);
+	fclose(err);
+	shown = replace(errors, dir, "F");
+	assert_string_equal(shown, "F/pw: account \"hall\": has more than one "
+		"line, or a control octet; expected one line\n");
+	write_file("pw", "secret-7\n");
+	free(shown);
+	free(errors);
+	shown = printed(c, conf_print);
+	assert_null(strstr(shown, "secret-7"));
+	free(shown);
+	conf_free(&c);
 }
 
 /* A span of hours is answered with the instant at which it would end. */
@@ -782,6 +1049,7 @@ defaults(void **state)
 	assert_true(c->repair);
 	assert_string_equal(c->user_relay, "sallyport-relay");
 	assert_string_equal(c->user_control, "sallyport");
+	assert_string_equal(c->user_keeper, "sallyport-keeper");
 	assert_true(c->pass_own);
 	assert_int_equal(c->npass_prefixes, 0);
 	assert_null(c->allow_file);
@@ -1097,20 +1365,6 @@ staged(void **state)
 	conf_free(&c);
 }
 
-/* Print to memory. */
-static char *
-printed(const struct conf *c, void (*print)(const struct conf *, FILE *))
-{
-	char *text = NULL;
-	size_t len;
-	FILE *f = open_memstream(&text, &len);
-
-	assert_non_null(f);
-	print(c, f);
-	fclose(f);
-	return text;
-}
-
 /* What `check` prints can be loaded, and means the same. */
 static void
 round_trip(void **state)
@@ -1124,6 +1378,7 @@ round_trip(void **state)
 			"\"554 5.0.0\"; text = ( \"say \\\"hi\\\" \\\\\" ); };")
 		"servers = ( { name = \"a.example\"; submission = "
 		"\"starttls:587\"; starttls = 0; } );\n",
+		HALL(ONE, "token_file = \"pw\"; mechanism = \"xoauth2\";"),
 	};
 
 	(void)state;
@@ -1326,7 +1581,7 @@ tables(void **state)
 	fclose(f);
 	assert_non_null(strstr(text, "gateway.workers = 0\n"));
 	assert_non_null(strstr(text, "subscribers.class = required\n"));
-	assert_non_null(strstr(text, "accounts: not available in this version\n"));
+	assert_non_null(strstr(text, "publish: not available in this version\n"));
 	assert_non_null(strstr(text, ".B gateway.workers\n"));
 	/* a line that roff would take for an unknown request */
 	assert_null(strstr(text, "\n.("));
@@ -1371,6 +1626,9 @@ setup(void **state)
 	write_file("good.txt", "198.19.1.0/24\n\n# v6\n2001:db8:2::/48\n");
 	write_file("bad.list", "198.18.3.7 # good\n198.18.3.8 port25=block\n"
 		"198.18.3.9\n198.18.3.9 # again\n");
+	write_file("pw", "secret-7\n");
+	if (chmod(in_dir("pw"), 0600) == -1)
+		return -1;
 	write_file("submit.list", "198.18.3.7 port25=submit\n");
 	write_file("good.list", "# exempt\n198.18.3.99 # office\n"
 		"198.18.3.0/24 port25=watch\n"
@@ -1408,6 +1666,12 @@ main(void)
 		cmocka_unit_test(class_blocks),
 		cmocka_unit_test(policy),
 		cmocka_unit_test(staged),
+		cmocka_unit_test(accounts_refused),
+		cmocka_unit_test(classes_of_accounts),
+		cmocka_unit_test(pop_before_smtp),
+		cmocka_unit_test(files_of_accounts),
+		cmocka_unit_test(accounts_found),
+		cmocka_unit_test(secrets_checked),
 		cmocka_unit_test(round_trip),
 		cmocka_unit_test(explained),
 		cmocka_unit_test(soft_of_a_span),

@@ -60,6 +60,8 @@ xclient(void **state)
 		{ "ADDR", "198.18.3.7:1", "XCLIENT ADDR=198.18.3.7\r\n" },
 		{ "PORT NAME DESTADDR ADDRS ADD", "198.18.3.7:1", NULL },
 		{ "", "198.18.3.7:1", NULL },
+		{ "LOGIN PORT", "198.18.3.7:1", NULL },
+		{ "ADDR LOGIN", "198.18.3.7:1", "XCLIENT ADDR=198.18.3.7\r\n" },
 		{ "  ADDR  ", "[2001:db8:1111:2222:3333:4444:5555:6666]:65535",
 			"XCLIENT ADDR=IPV6:2001:db8:1111:2222:3333:4444:5555:"
 			"6666\r\n" },
@@ -83,12 +85,45 @@ xclient(void **state)
 	}
 }
 
+static void
+login(void **state)
+{
+	static const struct {
+		const char *user, *want;
+	} rows[] = {
+		{ "kenji@isp.example", "XCLIENT LOGIN=kenji@isp.example\r\n" },
+		{ "a+b=c", "XCLIENT LOGIN=a+2Bb+3Dc\r\n" },
+		{ "a b\r\n\x7f", "XCLIENT LOGIN=a+20b+0D+0A+7F\r\n" },
+	};
+	char longest[POP_USER_MAX + 1];
+	uint8_t room[512];
+	struct sink out = { .p = room, .cap = sizeof(room) };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		out.len = 0;
+		identity_login(rows[i].user, &out);
+		assert_int_equal(out.len, strlen(rows[i].want));
+		assert_memory_equal(room, rows[i].want, out.len);
+	}
+	memset(longest, '=', POP_USER_MAX);
+	longest[POP_USER_MAX] = '\0';
+	out.len = 0;
+	identity_login(longest, &out);
+	assert_int_equal(out.len, 14 + 3 * POP_USER_MAX + 2);
+	assert_true(identity_has_login(identity_attributes(
+		(const uint8_t *)"addr login", 10)));
+	assert_false(identity_has_login(identity_attributes(
+		(const uint8_t *)"ADDR LOGINS", 11)));
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(proxy),
 		cmocka_unit_test(xclient),
+		cmocka_unit_test(login),
 	};
 
 	return cmocka_run_group_tests_name("identity", tests, NULL, NULL);
