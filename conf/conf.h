@@ -117,6 +117,7 @@ struct class_conf {
 	bool count;		/* first packets go through nfq, where the
 				 * action happens; false: a set decides */
 	unsigned line_len6;	/* IPv6 line length, default 56 */
+	bool roll_up;		/* longer than /56: suspect ones raise it */
 	unsigned port_block;	/* CGN: source ports of one line; 0: no CGN */
 	struct block_conf block;/* smtp.block with the class's own overrides */
 	struct prefix *prefixes;	/* all: listed, then those of the file */

@@ -86,8 +86,11 @@ take_line(struct walk *w, const struct line_record *r)
 	a.family = prefix.family;
 	memcpy(a.ip, prefix.ip, sizeof(a.ip));
 	class = lpm_find(w->conf->class_lpm, &a, NULL);
-	if (class < 0)
-		return;	/* of a class that was */
+	/* of a class that was, or a parent: its lines are counted */
+	if (class < 0 || !line_key_valid(&key,
+		    w->conf->classes[class].line_len6,
+		    w->conf->classes[class].port_block))
+		return;
 	s = &w->seen[class];
 	s->submission += atomic_load(&r->submission);
 	if (attempts == 0)

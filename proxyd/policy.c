@@ -15,7 +15,7 @@
 
 #include "conf/conf.h"
 #include "proxyd/upstream.h"
-#include "zombie/detect.h"
+#include "zombie/rollup.h"
 
 /* RFC 1939, RFC 9051 */
 #define PORT_POP3 110
@@ -77,11 +77,10 @@ decide_block(const struct conf *conf, const struct addr *origin,
 }
 
 static enum level
-level_of(const struct table *t, const struct line_key *line)
+level_of(const struct conf *conf, const struct table *t,
+	const struct line_key *line)
 {
-	const struct line_record *r = t == NULL ? NULL : table_find(t, line);
-
-	return r == NULL ? LEVEL_CLEAN : table_level(t, r) & LEVEL_MASK;
+	return t == NULL ? LEVEL_CLEAN : rollup_level(conf, t, line);
 }
 
 bool
@@ -89,7 +88,7 @@ policy_is_zombie(const struct conf *conf, const struct table *t,
 	const struct line_key *line)
 {
 	return conf->zombie.action != ZOMBIE_LOG &&
-		level_of(t, line) == LEVEL_ZOMBIE;
+		level_of(conf, t, line) == LEVEL_ZOMBIE;
 }
 
 /* Answered by us, or at our pace: may take its time. */
@@ -98,7 +97,7 @@ decide_slow(const struct conf *conf, const struct table *t, struct decision *d)
 {
 	if (conf->zombie.slow != 0 && (d->treatment == TREAT_BLOCK ||
 		    d->treatment == TREAT_SUBMIT))
-		d->is_slow = (int)level_of(t, &d->line) >= conf->zombie.slow;
+		d->is_slow = (int)level_of(conf, t, &d->line) >= conf->zombie.slow;
 }
 
 /* Port 25 of a class that does not let it pass: false when nothing is to be

@@ -59,7 +59,8 @@ void policy_port25(const struct conf *conf, const struct table *t,
 bool policy_is_pass_destination(const struct conf *conf,
 	const struct addr *origin, int server);
 
-/* Is the line at level zombie, and is something to be done about it? */
+/* Is the line, or its parent (rollup.h), at level zombie, and is something to be
+ * done about it? */
 bool policy_is_zombie(const struct conf *conf, const struct table *t,
 	const struct line_key *line);
 

@@ -322,7 +322,8 @@ why_allow(struct ledger *l, const struct scribe_job *j, const char *customer)
 static int
 why(struct ledger *l, struct scribe_job *j)
 {
-	json_t *levels = json_array(), *holder = why_holder(l, j), *o;
+	json_t *levels = json_array(), *above = json_array();
+	json_t *holder = why_holder(l, j), *o;
 	const char *customer = json_string_value(json_object_get(holder,
 		"customer"));
 	int rc = 0;
@@ -330,8 +331,12 @@ why(struct ledger *l, struct scribe_job *j)
 	if (j->about.line[0] != '\0')
 		rc = ledger_each_level(l, j->about.line, j->about.at, 5,
 			why_level, levels);
-	o = json_pack("{s:o,s:o,s:o}", "levels", levels, "allow",
-		why_allow(l, j, customer), "holder", holder);
+	if (rc == 0 && j->about.parent[0] != '\0')
+		rc = ledger_each_level(l, j->about.parent, j->about.at, 5,
+			why_level, above);
+	o = json_pack("{s:o,s:o,s:o,s:s,s:o}", "levels", levels, "allow",
+		why_allow(l, j, customer), "holder", holder, "parent_line",
+		j->about.parent, "parent_levels", above);
 	if (rc == 0 && (o == NULL || (j->text = json_dumps(o, JSON_COMPACT |
 			    JSON_ENSURE_ASCII)) == NULL))
 		rc = fail(j, "memory");

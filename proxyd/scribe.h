@@ -44,6 +44,7 @@ struct scribe_gone {
 /* What `sallyport why' wants to know of a line. */
 struct scribe_why {
 	char line[LINE_STRLEN];	/* "": none, only the prefix */
+	char parent[LINE_STRLEN];	/* its /56, "": none */
 	int64_t at;
 	struct addr src, dst;	/* the asker's; dst.family 0: any server */
 	bool is_past;

@@ -27,6 +27,8 @@
 #define DAY 86400
 #define DAYS_SHOWN 92
 #define ZOMBIE 3
+/* Five kinds, and the lines of a /56. */
+#define EVIDENCE_CHARS 1024
 
 enum form { AS_TEXT, AS_CSV, AS_HTML, AS_JSON };
 
@@ -135,6 +137,21 @@ count(const struct report *r, unsigned level)
 	return n;
 }
 
+/* "3 lines together: A, B, C" of a /56 that its lines have raised. */
+static size_t
+lines_text(const json_t *evidence, char *out, size_t cap)
+{
+	const json_t *list = json_object_get(evidence, "suspects"), *one;
+	size_t i, len = (size_t)snprintf(out, cap, "%lld lines together",
+		(long long)answer_number(evidence, "lines"));
+
+	json_array_foreach(list, i, one)
+		if (json_is_string(one) && len + LINE_STRLEN < cap)
+			len += (size_t)snprintf(out + len, cap - len, "%s%s",
+				i > 0 ? ", " : ": ", json_string_value(one));
+	return len;
+}
+
 /* "first_contact 15.5 (52 of 58), helo ..." of the kinds that were seen. */
 static void
 evidence_text(const struct row *w, char *out, size_t cap)
@@ -143,6 +160,8 @@ evidence_text(const struct row *w, char *out, size_t cap)
 	size_t len = 0;
 
 	out[0] = '\0';
+	if (answer_number(w->evidence, "lines") > 0)
+		len = lines_text(w->evidence, out, cap);
 	for (size_t i = 0; i < KINDS; i++) {
 		const json_t *k = json_object_get(kinds, kind_name[i]);
 
@@ -161,7 +180,7 @@ evidence_text(const struct row *w, char *out, size_t cap)
 static void
 print_text(const struct report *r)
 {
-	char since[32], first[32], evidence[512];
+	char since[32], first[32], evidence[EVIDENCE_CHARS];
 
 	printf("Since %s: %u zombies, %u probable, %u suspect\n", answer_when(
 		r->since, since), count(r, 3), count(r, 2), count(r, 1));
@@ -236,7 +255,7 @@ csv_number(int64_t n, char behind)
 static void
 print_csv(const struct report *r)
 {
-	char evidence[512], when[32];
+	char evidence[EVIDENCE_CHARS], when[32];
 
 	fputs("line,customer,worst,now,first,last,changes,who,why,"
 		"destinations,rate,attempts,sessions,evidence\r\n", stdout);
@@ -361,7 +380,7 @@ html_plots(const struct report *r)
 static void
 print_html(const struct report *r)
 {
-	char when[32], evidence[512];
+	char when[32], evidence[EVIDENCE_CHARS];
 
 	puts("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
 		"<title>Sallyport: lines with a level</title>\n<style>body{"

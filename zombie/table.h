@@ -185,17 +185,15 @@ struct line_record *table_next_level(const struct table *t, size_t *at);
 struct line_record *table_next(const struct table *t, size_t *at);
 
 /*
- * Roll-up: where the lines of a class are /64, a bot may hop among those of its
- * own /56, so three suspect ones raise it (DETECTION.md section 3). How many
- * lines below parent (a key of line_key_parent()) have at least this level, as
- * far as enough. Looks up every line there could be, 256 below a /56: 10 us to
- * 60 us, for control at a change of level, not for a packet. len: of the lines.
+ * Roll-up (rollup.h): the lines below parent, a key of line_key_parent(), that
+ * have at least this level, as far as enough; how many. Looks up every line there
+ * could be, 256 below a /56: 10 us to 60 us, for control at a change of level, not
+ * for a packet. len: of the lines.
  */
 #define TABLE_PARENT_LEN 56
-#define TABLE_PARENT_SUSPECTS 3
 unsigned table_suspects_below(const struct table *t,
 	const struct line_key *parent, unsigned len, uint32_t level,
-	unsigned enough);
+	struct line_record **line_r, unsigned enough);
 
 /*
  * For a process that may write levels, after another was killed: remove what

@@ -166,7 +166,7 @@ static const struct refusal {
 	{ "unknown key in a class", WITH("port25 = \"watch\"; xyzzy = 1;"),
 	  "F/s.conf:1: unknown option subscribers.xyzzy; expected one of class, "
 	  "prefixes, prefixes_file, port25, enforce, "
-	  "destinations_file, count, line_len6, port_block, block\n" },
+	  "destinations_file, count, line_len6, roll_up, port_block, block\n" },
 	{ "all errors, not the first",
 	  CLASS "gateway = { workers = -1;\n grace = \"x\"; nat = 3; };\n",
 	  "F/s.conf:3: gateway.nat = 3; expected true or false\n"
