@@ -231,6 +231,7 @@ static void
 write_event(struct control *c, const struct report *e)
 {
 	logbook_take(c->logbook, e, time(NULL));
+	ctlhour_note(c, e);
 	c->events++;
 }
 

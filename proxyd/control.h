@@ -9,6 +9,7 @@
  * ctlplan.c  operators: what enforcing would change
  * ctlzombie.c levels of lines, and operators who ask for them
  * ctlrollup.c levels of /56s whose lines are longer
+ * ctlhour.c  hourly totals
  * names.c    names of servers (names.h)
  */
 #ifndef SALLYPORT_CONTROL_H
@@ -158,6 +159,9 @@ struct control {
 	uint64_t levels_lost;	/* changes that are not in the ledger */
 	unsigned levels_seconds;
 
+	/* ctlhour.c */
+	struct hours *hours;	/* NULL: none are counted */
+
 	/* ctllease.c */
 	struct scribe_job *lease_waits, **lease_waits_end;
 	bool lease_busy;	/* one is with the scribe */
@@ -221,6 +225,16 @@ void ctlrollup_lines(const struct control *c, const struct line_key *k,
 /* Of a line its parent, when that has a level, as the member "parent". */
 void ctlrollup_parent(const struct control *c, const struct line_key *k,
 	json_t *o);
+
+/* ---- ctlhour.c ---- */
+
+struct report;
+
+void ctlhour_open(struct control *c);
+void ctlhour_second(struct control *c);
+/* A session has ended. */
+void ctlhour_note(struct control *c, const struct report *e);
+void ctlhour_close(struct control *c);
 
 /* ---- ctllevel.c ---- */
 

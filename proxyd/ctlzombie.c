@@ -352,6 +352,7 @@ on_zombies(evutil_socket_t fd, short what, void *arg)
 	if (c->zombie_seconds++ % SWEEP_SECONDS == 0)
 		sweep(c);
 	ctlrollup_second(c);
+	ctlhour_second(c);
 	ctllevel_second(c);
 }
 
@@ -364,6 +365,7 @@ ctlzombie_open(struct control *c)
 		return 0;
 	detect_load(&c->detect, &c->conf->zombie);
 	c->look_again = true;	/* what came while nobody looked */
+	ctlhour_open(c);
 	c->ev_zombies = event_new(c->base, -1, EV_PERSIST, on_zombies, c);
 	return c->ev_zombies == NULL ? -1 : event_add(c->ev_zombies, &second);
 }
@@ -374,6 +376,7 @@ ctlzombie_close(struct control *c)
 	if (c->ev_zombies != NULL)
 		event_free(c->ev_zombies);
 	ctllevel_close(c);
+	ctlhour_close(c);
 }
 
 /* ---- answers ---- */
@@ -427,6 +430,10 @@ show_line(const struct control *c, const struct line_record *r,
 			atomic_load(&r->first)),
 		"last", (json_int_t)table_unix(c->table, atomic_load(&r->last)),
 		"dialect", (json_int_t)atomic_load(&r->dialect));
+	/* whose keys made it; a dialect of another table is another thing */
+	snprintf(text, sizeof(text), "%016llx", (unsigned long long)table_id(
+		c->table));
+	json_object_set_new(o, "table", json_string(text));
 	if (rollup_is_parent(c->conf, k))
 		json_object_set_new(o, "rolled_up", json_true());
 	return o;

@@ -80,6 +80,8 @@ scribe_job_free(struct scribe_job *j)
 	free(j->import.text);
 	free(j->gone);
 	scribe_levels_free(&j->levels);
+	free(j->hours.row);
+	free(j->hours.dialect);
 	free(j->effects.effect);
 	free(j->text);
 	free(j);
@@ -399,6 +401,8 @@ perform(struct scribe *s, struct scribe_job *j)
 	case SCRIBE_RESTORE:
 		return ledger_each_now(l, j->levels.table, restore_one,
 			&j->levels);
+	case SCRIBE_HOUR:
+		return ledger_hours(l, &j->hours, j->now, conf->ledger_days);
 	case SCRIBE_WHY:
 		return why(l, j);
 	}

@@ -33,6 +33,7 @@ enum scribe_op {
 	SCRIBE_UNSETTLED,	/* leases: an earlier control's, not followed */
 	SCRIBE_LEVELS,	/* levels, written */
 	SCRIBE_RESTORE,	/* levels.table; levels.now: those of another table */
+	SCRIBE_HOUR,	/* hours, written */
 	SCRIBE_WHY	/* about, entry (its prefix, or none); text: JSON object */
 };
 
@@ -63,6 +64,7 @@ struct scribe_job {
 	int fd;			/* of IMPORT, LEASE: a file, or -1 */
 	struct lease_list *leases;
 	struct ledger_levels levels;	/* its arrays and texts are the job's */
+	struct ledger_hours hours;	/* the same */
 	struct scribe_why about;
 	bool has_submission;
 	volatile uint64_t progress;

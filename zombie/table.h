@@ -253,6 +253,9 @@ void table_count(_Atomic uint16_t *counter);
  * standard error 4.5 to 5.1 % up to 200; ends at 1,420.
  */
 double table_destinations(const struct line_record *r);
+/* ... in a window that is or was, by the low bits of its number; 0 when the
+ * line's maps hold others. */
+double table_destinations_in(const struct line_record *r, uint16_t window);
 
 /*
  * Attempts an hour, decayed to now with a half-life of an hour: exact for a

@@ -17,8 +17,8 @@ import pytest
 import daemon
 import net
 import proc
-from test_zombies import (HOME, bot, config, hop, hop_config, hop_once, show,
-                          wait_level)
+from test_zombies import (HOME, bot, config, dialogue, hop, hop_config,
+                          hop_once, show, wait_level)
 
 CGN = "198.18.64.1"
 
@@ -358,8 +358,78 @@ def test_report_in_each_form(desk):
     page = ElementTree.fromstring(html.replace('<!DOCTYPE html>', "").replace(
         '<meta charset="utf-8">', ""))
     assert len(page.findall(".//table/tr")) == 3
-    assert len(page.findall(".//svg")) == 2 and page.findall(".//svg/rect")
+    assert len(page.findall(".//svg")) == 3 and page.findall(".//svg/rect")
     cli(desk, "lease", "release", line)
+
+
+def test_hours_and_lines_that_speak_alike(desk):
+    """What one table has counted, written by the control that a reload ends."""
+    desk.restart(config("block"))
+    began = stamp()
+    people = [net.fresh_line(4) for _ in range(22)]
+    bots = [net.fresh_line(4) for _ in range(3)]
+
+    def told():
+        return json.loads(cli(desk, "--json", "report", "--since", began).out)
+
+    def sums():
+        return [sum(one[key] for one in told()["hours"])
+                for key in ("attempts", "blocked")]
+    # of the daemon before this one, by now
+    attempts, blocked = sums()
+
+    def talk(line, *last):
+        dialogue("second", net.address("mxa", 4), "EHLO pc",
+                 "MAIL FROM:<kenji@isp.example>",
+                 "RCPT TO:<info@alpha.example>", *last,
+                 source_address=(line, 0))
+    for line in people + people[:1]:
+        talk(line, "QUIT")
+    for line in bots:
+        talk(line, "RSET")
+    # a level tells the ledger how a line speaks; three like all people, too
+    named = people[:3] + bots
+    for line in named:
+        cli(desk, "zombie", "add", line)
+    # nobody has counted yet whose speech is rare
+    proc.wait_until(lambda: told()["alike_unknown"] == 6, "the levels", 10)
+    assert told()["alike"] == [] and "not known yet: dialects are counted " \
+        "once an hour" in cli(desk, "report", "--since", began).out
+    desk.reconfigure(config("block"))
+    proc.wait_until(lambda: sums() == [attempts + 26, blocked + 26],
+                    "the hour", 15)
+    hours = [one for one in told()["hours"] if one["class"] == "dynamic"]
+    assert sum(one["lines"] for one in hours) >= 25, hours
+    assert sum(one["destinations"] for one in hours) >= 25, hours
+    assert max(one["zombie"] for one in hours) == 6, hours
+    assert told()["alike_unknown"] == 0
+    group, = told()["alike"]
+    assert sorted(group["lines"]) == sorted(bots), group
+    text = cli(desk, "report", "--since", began).out
+    assert f"dialect {group['dialect']}, 3 lines: " in text, text
+    assert f"Port 25: {attempts + 26} attempts, {blocked + 26} sessions " \
+        "blocked; at most " in text, text
+    html = cli(desk, "report", "--since", began, "--html").out
+    assert f"<li>dialect {group['dialect']}, 3 lines: " in html
+    page = ElementTree.fromstring(html.replace("<!DOCTYPE html>", "").replace(
+        '<meta charset="utf-8">', ""))
+    bars = [re.search(r"(\d+) attempts, (\d+) sessions", title.text).groups()
+            for title in page.findall(".//svg/g/title")]
+    assert [sum(int(bar[i]) for bar in bars) for i in (0, 1)] == sums(), bars
+    table = csv.DictReader(io.StringIO(
+        cli(desk, "report", "--since", began, "--csv").out))
+    alike = {row["line"]: row["alike"] for row in table}
+    assert {alike[line] for line in bots} == {group["dialect"]}, alike
+    assert {alike[line] for line in people[:3]} == {""}, alike
+    # the next part of the hour is added, by the one that a stop ends
+    talk(people[0], "QUIT")
+    talk(people[1], "QUIT")
+    desk.restart(config("block"))
+    proc.wait_until(lambda: sums() == [attempts + 28, blocked + 28],
+                    "the sum", 10)
+    for line in named:
+        cli(desk, "zombie", "clear", line)
+    desk.restart(cgn_config())
 
 
 def test_report_of_the_future_or_of_nothing(desk):
