@@ -157,7 +157,7 @@ static const struct command commands[] = {
 		"each can be used for\nsubmission under a name that is "
 		"configured or said here.\n" },
 	{ "simulate", "[--set NAME=VALUE]... [--seeds N] [--lines N] [--days N] "
-		"[-j N]", cmd_simulate,
+		"[-j N] | --replay FILE", cmd_simulate,
 		"what zombie detection does to invented bots and people",
 		"Runs the daemon's detector on invented lines and prints how "
 		"many bots it\nnames and how fast, how many innocent lines it "
