@@ -11,7 +11,8 @@
  * the moment (a session whose last code is 4xx), the destinations of a summary or
  * behind log.destination = "none" (each that was new is taken as another one),
  * first packets without a session, leases, and /56s (zombie/rollup.h). Windows of an
- * hour begin with the file's first session.
+ * hour begin with the file's first session. The maps are keyed with a secret that
+ * everybody knows: the same file gives the same answer.
  *
  * Called by cmd_simulate.c. The file may be anything: each damaged line is named
  * with its number, the rest counts.
@@ -501,7 +502,10 @@ open_all(struct replay *p, const struct zombie_conf *z)
 	detect_load(&p->d, z);
 	p->expiry = z->expiry;
 	p->t = table_new(8);
-	return p->t == NULL ? -1 : 0;
+	if (p->t == NULL)
+		return -1;
+	table_fix_secret(p->t);
+	return 0;
 }
 
 static void

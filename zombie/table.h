@@ -93,6 +93,9 @@ struct table;
  * mappings by fork and call table_drop_rights().
  */
 struct table *table_new(size_t lines);
+/* For tools that want the same answer each time: a secret that everybody knows, in
+ * a new table that nobody else has and nothing was entered in. */
+void table_fix_secret(struct table *t);
 void table_free(struct table **t);
 
 /*
