@@ -378,7 +378,7 @@ by_level(const void *a, const void *b)
 	return strcmp(x->line, y->line);
 }
 
-/* All lines, the worst first, at the front of the slots. */
+/* All lines, the worst first, at the front of the slots; behind them NULL. */
 static void
 sort(struct replay *p, unsigned count_r[LEVEL_ZOMBIE + 1])
 {
@@ -410,7 +410,7 @@ print_text(const struct replay *p, const unsigned count[LEVEL_ZOMBIE + 1])
 			answer_when(p->first, from), answer_when(p->now, until),
 			count[LEVEL_ZOMBIE], count[LEVEL_PROBABLE],
 			count[LEVEL_SUSPECT]);
-	for (size_t i = 0; i < p->n; i++) {
+	for (size_t i = 0; i < p->slots && p->slot[i] != NULL; i++) {
 		const struct course *c = p->slot[i];
 		const char *behind = "";
 
@@ -453,7 +453,7 @@ print_json(const struct replay *p, const unsigned count[LEVEL_ZOMBIE + 1])
 {
 	json_t *lines = json_array(), *o;
 
-	for (size_t i = 0; i < p->n; i++) {
+	for (size_t i = 0; i < p->slots && p->slot[i] != NULL; i++) {
 		const struct course *c = p->slot[i];
 
 		if (c->worst != LEVEL_CLEAN || c->logged != LEVEL_CLEAN)
