@@ -17,7 +17,7 @@ import pytest
 import daemon
 import net
 import proc
-from test_zombies import (HOME, bot, config, dialogue, hop, hop_config,
+from test_zombies import (ANOTHER, bot, config, dialogue, hop, hop_config,
                           hop_once, show, wait_level)
 
 CGN = "198.18.64.1"
@@ -211,30 +211,31 @@ Allowlist: no entry counts for it
 
 def test_three_suspect_lines_raise_their_56(desk):
     """Its lines are /64, and somebody hops among them."""
+    home = ANOTHER
     desk.reconfigure(hop_config(cgn_config()))
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 2))
     for number in (0x21, 0x22, 0x23):
-        hop_once(desk, number)
-    wait_level(desk, HOME, "zombie")
-    quiet, home = hop(0x24), HOME
+        hop_once(desk, number, home)
+    wait_level(desk, home, "zombie")
+    quiet = hop(0x24, home)
     proc.wait_until(lambda: "its lines together" in why(desk, quiet), "a row",
                     5)
     assert why(desk, quiet) == f"""\
-{quiet} is line 2001:db8:1:ff24::/64 of class hop; no lease says whose it is
+{quiet} is line 2001:db8:1:fd24::/64 of class hop; no lease says whose it is
 Allowlist: no entry counts for it
 {NEW}Its network {home}: zombie since [time]; 3 of its lines are suspect or more: \
-2001:db8:1:ff21::/64, 2001:db8:1:ff22::/64, 2001:db8:1:ff23::/64
+2001:db8:1:fd21::/64, 2001:db8:1:fd22::/64, 2001:db8:1:fd23::/64
   so this line is treated as zombie
   [time]: {home} zombie, was clean, by evidence: its lines together
 Its next connection to port 25 is refused with the text for zombies: zombie.action
 """
     # one of the three: its own level first
-    text = why(desk, hop(0x21))
+    text = why(desk, hop(0x21, home))
     assert "Level: suspect since [time]\n" in text, text
     assert "  so this line is treated as zombie\n" in text, text
     now = stamp()
     proc.wait_until(lambda: stamp() > now, "the next second", 3)
-    cli(desk, "zombie", "clear", HOME, "--why", "all clean")
+    cli(desk, "zombie", "clear", home, "--why", "all clean")
     proc.wait_until(lambda: f"{home} clean, was zombie, by root: all clean"
                     in why(desk, quiet), "the clearing", 5)
     assert why(desk, quiet).endswith(REFUSED)
@@ -245,8 +246,8 @@ Its next connection to port 25 is refused with the text for zombies: zombie.acti
     told = json.loads(cli(desk, "--json", "report", "--since", began).out)
     mine = next(one for one in told["lines"] if one["line"] == home)
     assert mine["evidence"]["lines"] == 3, mine
-    assert mine["evidence"]["suspects"][0] == "2001:db8:1:ff21::/64", mine
-    assert "3 lines together: 2001:db8:1:ff21::/64" in cli(
+    assert mine["evidence"]["suspects"][0] == "2001:db8:1:fd21::/64", mine
+    assert "3 lines together: 2001:db8:1:fd21::/64" in cli(
         desk, "report", "--since", began).out
     desk.reconfigure(cgn_config())
 

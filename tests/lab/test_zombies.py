@@ -128,29 +128,31 @@ def test_a_bot_is_named_with_evidence_beside_a_person(gate):
 
 # Lines of /64 below a /56: one machine may hop among them --------------------
 
-HOME = "2001:db8:1:ff00::/56"
+HOME, ANOTHER = "2001:db8:1:ff00::/56", "2001:db8:1:fd00::/56"
 
 
 def hop_config(text):
     """With a class whose lines are /64."""
     return text.replace("subscribers = (", f"""subscribers = (
-  {{ class = "hop"; prefixes = ( "{HOME}" ); line_len6 = 64;
+  {{ class = "hop"; prefixes = ( "{HOME}", "{ANOTHER}" );
+    line_len6 = 64;
     port25 = "block"; enforce = "all"; }},""", 1)
 
 
-def hop(number):
-    return f"2001:db8:1:ff{number:02x}::1"
+def hop(number, home=HOME):
+    """An address in one of the lines of a home."""
+    return home.replace("00::/56", f"{number:02x}::1")
 
 
 def line64(address):
     return address.replace("::1", "::/64")
 
 
-def hop_once(gate, number):
+def hop_once(gate, number, home=HOME):
     """Just enough to be suspect, by one voice, in this /64."""
     for destination in (0, 0, 0, 1, 2, 3, 4, 5):
-        bot(hop(number), 1, destination)
-    return wait_level(gate, hop(number), "suspect")
+        bot(hop(number, home), 1, destination)
+    return wait_level(gate, hop(number, home), "suspect")
 
 
 def test_a_bot_that_hops_raises_its_56(acting):
