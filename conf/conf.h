@@ -117,6 +117,7 @@ struct class_conf {
 	bool count;		/* first packets go through nfq, where the
 				 * action happens; false: a set decides */
 	unsigned line_len6;	/* IPv6 line length, default 56 */
+	bool roll_up;		/* longer than /56: suspect ones raise it */
 	unsigned port_block;	/* CGN: source ports of one line; 0: no CGN */
 	bool pop_before_smtp;	/* a POP3 login of a line is one for its mail */
 	bool accounts;		/* its lines keep their addresses: struct

@@ -183,7 +183,7 @@ is_suspect(void *arg)
 {
 	const struct session *s = arg;
 
-	return policy_level(s->relay->table, &s->line) >= LEVEL_SUSPECT;
+	return policy_level(s->relay->conf, s->relay->table, &s->line) >= LEVEL_SUSPECT;
 }
 
 int

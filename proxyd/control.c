@@ -232,6 +232,7 @@ write_event(struct control *c, const struct report *e)
 {
 	ctlsample_note(c, e);
 	logbook_take(c->logbook, e, time(NULL));
+	ctlhour_note(c, e);
 	c->events++;
 }
 

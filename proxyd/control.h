@@ -10,6 +10,8 @@
  * ctlzombie.c levels of lines, and operators who ask for them
  * ctlhook.c  the operator's program that hears of them
  * ctlsample.c one session of a line, as an example
+ * ctlrollup.c levels of /56s whose lines are longer
+ * ctlhour.c  hourly totals
  * names.c    names of servers (names.h)
  */
 #ifndef SALLYPORT_CONTROL_H
@@ -25,7 +27,7 @@
 #include "proxyd/msg.h"
 #include "proxyd/names.h"
 #include "proxyd/scribe.h"
-#include "zombie/detect.h"
+#include "zombie/rollup.h"
 
 struct event;
 struct event_base;
@@ -84,6 +86,17 @@ struct client {
 	json_t *answer_then;
 	struct evbuffer *stream;	/* ctlevents.c: a follower's; else NULL */
 	uint64_t missed;	/* lines it was too slow for */
+};
+
+/* Parents that wait to be looked at (ctlrollup.c). */
+#define ROLLUP_QUEUE 1024
+
+struct rollup_queue {
+	struct line_key parent[ROLLUP_QUEUE];
+	size_t n;
+	bool walk, walking;	/* over all levels: soon, now */
+	size_t at;
+	unsigned seconds;
 };
 
 struct control {
@@ -151,12 +164,18 @@ struct control {
 
 	struct sample *samples;	/* ctlsample.c; NULL: none yet */
 
+	/* ctlrollup.c */
+	struct rollup_queue rollup;
+
 	/* ctllevel.c */
 	struct ledger_levels level_rows;	/* changes to be written */
 	bool levels_busy, levels_look, levels_restored;
 	uint64_t levels_print;	/* of the levels that are written; 0: none */
 	uint64_t levels_lost;	/* changes that are not in the ledger */
 	unsigned levels_seconds;
+
+	/* ctlhour.c */
+	struct hours *hours;	/* NULL: none are counted */
 
 	/* ctllease.c */
 	struct scribe_job *lease_waits, **lease_waits_end;
@@ -190,6 +209,14 @@ int64_t ctlzombie_since(const struct control *c, uint32_t word);
 /* The record of a line, and the thresholds, as members of o. */
 void ctlzombie_show(const struct control *c, const struct line_key *k,
 	json_t *o);
+/* NULL and the line of a text, or of an address in it, or the /56 of lines that
+ * are longer; or why it is none. */
+const char *ctlzombie_line(const struct control *c, const char *text,
+	struct line_key *k_r, char why[160]);
+/* Set and tell a level that follows from others. 0, or -1: no room. */
+int ctlzombie_set(struct control *c, struct line_record *r,
+	const struct line_key *k, enum level level, const char *who,
+	const char *why);
 /* A level from before a restart, without a word in the log. 0 or -1. */
 int ctlzombie_bring_back(struct control *c, struct line_record *r,
 	const struct line_key *k, uint8_t level, bool pinned);
@@ -210,6 +237,36 @@ void ctlsample_note(struct control *c, const struct report *e);
 /* The latest of a line: at, src, dst, out; the caller's. NULL: none is known. */
 json_t *ctlsample_object(const struct control *c, const struct line_key *k);
 void ctlsample_close(struct control *c);
+
+/* ---- ctlrollup.c ---- */
+
+struct kv;
+
+/* The level of this line has changed, or was moved here: its parent is looked at
+ * in the next seconds. */
+void ctlrollup_touch(struct control *c, const struct line_key *k);
+void ctlrollup_second(struct control *c);
+/* The suspect lines of a parent, to be cleared with it; 0: it is none. */
+unsigned ctlrollup_clear(struct control *c, const struct line_key *k,
+	struct line_record *line_r[ROLLUP_MOST]);
+/* Of a parent its suspect lines: how many, and the first ones by name. */
+void ctlrollup_log(const struct control *c, const struct line_key *k,
+	struct kv *to);
+void ctlrollup_lines(const struct control *c, const struct line_key *k,
+	json_t *o);
+/* Of a line its parent, when that has a level, as the member "parent". */
+void ctlrollup_parent(const struct control *c, const struct line_key *k,
+	json_t *o);
+
+/* ---- ctlhour.c ---- */
+
+struct report;
+
+void ctlhour_open(struct control *c);
+void ctlhour_second(struct control *c);
+/* A session has ended. */
+void ctlhour_note(struct control *c, const struct report *e);
+void ctlhour_close(struct control *c);
 
 /* ---- ctllevel.c ---- */
 

@@ -453,6 +453,11 @@ job_done(void *arg, struct scribe_job *j)
 		ctlwhy_done(c, j, cl);
 		return;
 	}
+	if (j->op == SCRIBE_HOUR) {
+		if (j->rc < 0)
+			ctlallow_alarm(c, j->error);
+		return;
+	}
 	if (j->op == SCRIBE_LEVELS || j->op == SCRIBE_RESTORE) {
 		ctllevel_done(c, j);
 		return;

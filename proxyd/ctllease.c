@@ -56,6 +56,7 @@ give_taken(struct control *c, struct lease *e)
 	    history_give(c->table, &heir, history_customer(c->table, e->was),
 		    e->taken) != 0)
 		return;
+	ctlrollup_touch(c, &heir);
 	free(e->taken);
 	e->taken = NULL;
 }
@@ -83,6 +84,8 @@ move(struct control *c, struct lease_list *l)
 	for (size_t i = 0; i < l->n; i++) {
 		give_taken(c, &l->lease[i]);
 		give_stored(c, &l->lease[i]);
+		if (l->lease[i].is_changed)
+			ctlrollup_touch(c, &l->lease[i].key);
 	}
 }
 

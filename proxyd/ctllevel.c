@@ -20,7 +20,6 @@
 
 #include "lib/log.h"
 #include "proxyd/control.h"
-#include "proxyd/lease.h"
 #include "zombie/detect.h"
 #include "zombie/siphash.h"
 
@@ -177,12 +176,12 @@ ctllevel_second(struct control *c)
 static bool
 bring_back(struct control *c, const struct ledger_now *e)
 {
-	char line[LINE_STRLEN], why[160];
 	struct line_record *r;
+	char why[160];
 	struct line_key k;
 
 	if (e->level == LEVEL_CLEAN || e->level > LEVEL_ZOMBIE ||
-	    lease_line(c->conf, e->line, &k, line, why) != NULL)
+	    ctlzombie_line(c, e->line, &k, why) != NULL)
 		return false;
 	r = table_enter(c->table, &k, table_now(c->table));
 	/* an operator may have been faster than the ledger */

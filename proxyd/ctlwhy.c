@@ -223,7 +223,7 @@ ctlwhy_request(struct client *cl, char *rest)
 	struct scribe_job *j = scribe_job_new(SCRIBE_WHY);
 	const char *wrong = j == NULL ? "no memory" :
 		parse_words(rest, &j->about);
-	struct line_key key;
+	struct line_key key, parent;
 	bool has_line;
 
 	if (wrong != NULL) {
@@ -235,6 +235,8 @@ ctlwhy_request(struct client *cl, char *rest)
 	has_line = line_of(class_of(c, &j->about.src), &j->about.src, &key);
 	if (has_line)
 		ctlzombie_text(c, &key, j->about.line);
+	if (has_line && rollup_parent(c->conf, &key, &parent))
+		ctlzombie_text(c, &parent, j->about.parent);
 	set_subject(c, has_line ? &key : NULL, j);
 	ctlsock_wait(cl, WAIT_SECONDS, "the ledger does not answer");
 	if (c->scribe == NULL) {

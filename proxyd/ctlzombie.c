@@ -150,6 +150,7 @@ write_level(struct control *c, const struct line_record *r,
 		LEVEL_PINNED) != 0 };
 	json_t *shown = show_line(c, r, key);
 
+	ctlrollup_lines(c, key, shown);
 	ctlzombie_text(c, key, e.line);
 	snprintf(e.who, sizeof(e.who), "%s", who->name);
 	snprintf(e.why, sizeof(e.why), "%.*s", (int)sizeof(e.why) - 1,
@@ -179,6 +180,7 @@ tell(struct control *c, const struct line_record *r,
 	kv_text(&k, "who", who->name, strlen(who->name));
 	if (who->why[0] != '\0')
 		kv_text(&k, "why", who->why, strlen(who->why));
+	ctlrollup_log(c, key, &k);
 	put_numbers(c, &k, r);
 	log_line(level == LEVEL_ZOMBIE ? LOG_NOTICE : LOG_INFO, line);
 	write_level(c, r, key, level, was, who);
@@ -193,7 +195,9 @@ flags_of(const struct control *c, const struct line_key *k, enum level level)
 {
 	const struct class_conf *class = class_of(c, k);
 
+	/* nfq does not look for parents: the relay does */
 	return level == LEVEL_ZOMBIE && class != NULL &&
+		!rollup_is_parent(c->conf, k) &&
 		c->conf->zombie.action == ZOMBIE_RESET &&
 		class->effective == ACTION_BLOCK &&
 		class->enforce == ENFORCE_ALL ? LEVEL_ACTION_RESET : 0;
@@ -218,6 +222,7 @@ int
 ctlzombie_bring_back(struct control *c, struct line_record *r,
 	const struct line_key *k, uint8_t level, bool pinned)
 {
+	ctlrollup_touch(c, k);
 	return table_set_level(c->table, r, k, level | flags_of(c, k, level) |
 		(pinned ? LEVEL_PINNED : 0) | (uint32_t)detect_hour(table_now(
 		c->table)) << LEVEL_HOUR_SHIFT);
@@ -241,7 +246,20 @@ set_level(struct control *c, struct line_record *r, const struct line_key *k,
 	}
 	if (level != was || flags != 0)
 		tell(c, r, k, level, was, who);
+	if (level != was)
+		ctlrollup_touch(c, k);
 	return 0;
+}
+
+int
+ctlzombie_set(struct control *c, struct line_record *r,
+	const struct line_key *k, enum level level, const char *who,
+	const char *why)
+{
+	const struct who by = { who, why };
+
+	return set_level(c, r, k, level, level == LEVEL_CLEAN ? 0 :
+		table_level(c->table, r) & LEVEL_PINNED, &by);
 }
 
 /* What the record says, when that is more than is known. Without a handshake
@@ -292,7 +310,8 @@ age(struct control *c, struct line_record *r)
 	if ((word & LEVEL_ACTION_RESET) != flags_of(c, &k, level))
 		(void)table_set_level(c->table, r, &k,
 			word ^ LEVEL_ACTION_RESET);
-	if (word & LEVEL_PINNED)
+	/* a parent's lines age, and take it along */
+	if ((word & LEVEL_PINNED) != 0 || rollup_is_parent(c->conf, &k))
 		return;
 	left = detect_decay(&c->detect, r, level, since, now);
 	if (is_expired(c, r, since, now)) {
@@ -355,6 +374,8 @@ on_zombies(evutil_socket_t fd, short what, void *arg)
 	look_on(c);
 	if (c->zombie_seconds++ % SWEEP_SECONDS == 0)
 		sweep(c);
+	ctlrollup_second(c);
+	ctlhour_second(c);
 	ctllevel_second(c);
 	ctlhook_second(c);
 }
@@ -368,6 +389,7 @@ ctlzombie_open(struct control *c)
 		return 0;
 	detect_load(&c->detect, &c->conf->zombie);
 	c->look_again = true;	/* what came while nobody looked */
+	ctlhour_open(c);
 	c->ev_zombies = event_new(c->base, -1, EV_PERSIST, on_zombies, c);
 	return c->ev_zombies == NULL ? -1 : event_add(c->ev_zombies, &second);
 }
@@ -378,6 +400,7 @@ ctlzombie_close(struct control *c)
 	if (c->ev_zombies != NULL)
 		event_free(c->ev_zombies);
 	ctllevel_close(c);
+	ctlhour_close(c);
 }
 
 /* ---- answers ---- */
@@ -410,9 +433,10 @@ show_line(const struct control *c, const struct line_record *r,
 	uint32_t now = table_now(c->table), word = table_level(c->table, r);
 	unsigned accepted, known = detect_outcomes(r, &accepted);
 	char text[LINE_STRLEN];
+	json_t *o;
 
 	ctlzombie_text(c, k, text);
-	return json_pack("{s:s,s:s,s:s,s:I,s:b,s:o,s:I,s:I,s:b,s:I,s:I,s:I,s:I,"
+	o = json_pack("{s:s,s:s,s:s,s:I,s:b,s:o,s:I,s:I,s:b,s:I,s:I,s:I,s:I,"
 		"s:I,s:I,s:I,s:o*}",
 		"line", text,
 		"class", class == NULL ? "" : class->name,
@@ -431,6 +455,13 @@ show_line(const struct control *c, const struct line_record *r,
 		"last", (json_int_t)table_unix(c->table, atomic_load(&r->last)),
 		"dialect", (json_int_t)atomic_load(&r->dialect),
 		"example", ctlsample_object(c, k));
+	/* whose keys made it; a dialect of another table is another thing */
+	snprintf(text, sizeof(text), "%016llx", (unsigned long long)table_id(
+		c->table));
+	json_object_set_new(o, "table", json_string(text));
+	if (rollup_is_parent(c->conf, k))
+		json_object_set_new(o, "rolled_up", json_true());
+	return o;
 }
 
 static const char *const action_word[] = { "log", "tarpit", "block", "reset" };
@@ -465,9 +496,23 @@ ctlzombie_list(struct client *cl)
 		"suspect", n[LEVEL_SUSPECT], "lines", list));
 }
 
-/* A line, or any address of one: NULL, or why it is none. */
-static const char *
-parse_line(const struct control *c, const char *text, struct line_key *k_r,
+static bool
+parse_parent(const struct control *c, const char *text, struct line_key *k_r)
+{
+	struct addr a = { .family = AF_INET6 };
+	struct line_text l;
+	const char *wrong;
+
+	if (line_parse(&l, text, &wrong) != 0 || l.prefix.len != ROLLUP_LEN ||
+	    l.prefix.family != AF_INET6)
+		return false;
+	memcpy(a.ip, l.prefix.ip, sizeof(a.ip));
+	line_key_of(&a, ROLLUP_LEN, 0, k_r);
+	return rollup_is_parent(c->conf, k_r);
+}
+
+const char *
+ctlzombie_line(const struct control *c, const char *text, struct line_key *k_r,
 	char why[160])
 {
 	char line[LINE_STRLEN];
@@ -475,6 +520,8 @@ parse_line(const struct control *c, const char *text, struct line_key *k_r,
 	struct addr a;
 	int32_t at;
 
+	if (parse_parent(c, text, k_r))
+		return NULL;
 	if (addr_parse(&a, text) != 0)
 		return lease_line(c->conf, text, k_r, line, why);
 	at = lpm_find(c->conf->class_lpm, &a, NULL);
@@ -486,6 +533,27 @@ parse_line(const struct control *c, const char *text, struct line_key *k_r,
 			"with a port, ADDRESS:PORT";
 	line_key_of(&a, class->line_len6, class->port_block, k_r);
 	return NULL;
+}
+
+/* A line; a parent together with its lines, or they would raise it again. */
+static void
+clear(struct control *c, struct line_record *r, const struct line_key *k,
+	const struct who *who)
+{
+	struct line_record *line[ROLLUP_MOST];
+	unsigned n = ctlrollup_clear(c, k, line);
+	struct line_key below;
+
+	for (unsigned i = 0; i < n; i++)
+		if (table_key(c->table, line[i], &below)) {
+			detect_forgive(line[i]);
+			(void)set_level(c, line[i], &below, LEVEL_CLEAN, 0, who);
+		}
+	if (r == NULL)
+		return;
+	detect_forgive(r);
+	if (table_level(c->table, r) != 0)
+		(void)set_level(c, r, k, LEVEL_CLEAN, 0, who);
 }
 
 static const char *
@@ -503,10 +571,7 @@ change(struct control *c, const char *verb, const struct line_key *k,
 			"the table of lines has no room for it" : NULL;
 	}
 	if (strcmp(verb, "clear") == 0) {
-		if (r != NULL)
-			detect_forgive(r);
-		if (word != 0)
-			(void)set_level(c, r, k, LEVEL_CLEAN, 0, who);
+		clear(c, r, k, who);
 		return NULL;
 	}
 	if (word == 0)
@@ -519,6 +584,7 @@ void
 ctlzombie_show(const struct control *c, const struct line_key *k, json_t *o)
 {
 	const struct line_record *r = table_find(c->table, k);
+	json_t *record = r == NULL ? json_null() : show_line(c, r, k);
 
 	json_object_set_new(o, "suspect", json_real(c->detect.suspect /
 		(double)SCORE_ONE));
@@ -526,8 +592,10 @@ ctlzombie_show(const struct control *c, const struct line_key *k, json_t *o)
 		(double)SCORE_ONE));
 	json_object_set_new(o, "zombie", json_real(c->detect.zombie /
 		(double)SCORE_ONE));
-	json_object_set_new(o, "record", r == NULL ? json_null() :
-		show_line(c, r, k));
+	if (r != NULL)
+		ctlrollup_lines(c, k, record);
+	json_object_set_new(o, "record", record);
+	ctlrollup_parent(c, k, o);
 }
 
 /* "show LINE", "clear|pin|add LINE [WHY...]". */
@@ -549,7 +617,7 @@ ctlzombie_request(struct client *cl, char *rest)
 	else if (c->table == NULL)
 		wrong = "no table of lines is kept (nfq.lines)";
 	else
-		wrong = parse_line(c, line, &k, why);
+		wrong = ctlzombie_line(c, line, &k, why);
 	if (wrong == NULL && strcmp(verb, "show") != 0)
 		wrong = change(c, verb, &k, &who);
 	if (wrong != NULL) {

@@ -155,6 +155,48 @@ int ledger_each_change(struct ledger *l, int64_t since,
 int ledger_holder(struct ledger *l, const char *line, int64_t at,
 	char customer_r[CONF_CUSTOMER_MAX], int64_t *since_r, int64_t *until_r);
 
+/* ---- ledgerhour.c: hourly totals of lines that tried port 25 ---- */
+
+#define LEDGER_CLASS_MAX 64
+#define LEDGER_LEVELS 4		/* as enum level */
+
+struct ledger_hour {		/* of one class */
+	int64_t at;		/* its beginning */
+	char class[LEDGER_CLASS_MAX];
+	uint32_t lines;		/* that tried */
+	uint64_t attempts;
+	uint64_t destinations;	/* networks, each line's own: the sum */
+	uint64_t blocked;	/* sessions that we refused */
+	uint32_t level[LEDGER_LEVELS];	/* of these lines, at its end */
+};
+
+/* One that is common (ctlhour.c says when), or 0: lines that spoke at all. */
+struct ledger_dialect {
+	uint16_t dialect;
+	uint32_t lines;
+};
+
+struct ledger_hours {
+	struct ledger_hour *row;
+	size_t n;
+	struct ledger_dialect *dialect;
+	size_t ndialects;
+	int64_t at;		/* of the dialects */
+	uint64_t table;		/* whose keys made them: table_id() */
+};
+
+/* Attempts and blocked are added to those of the same hour and class, of the rest
+ * the greater one stays; what is older than so many days goes. 0 or -1. */
+int ledger_hours(struct ledger *l, const struct ledger_hours *h, int64_t now,
+	unsigned days);
+/* In order of time and class. 0 or -1. */
+int ledger_each_hour(struct ledger *l, int64_t since,
+	void (*each)(void *arg, const struct ledger_hour *e), void *arg);
+/* Each once, with the most lines there were. 0 or -1. */
+int ledger_each_dialect(struct ledger *l, int64_t since,
+	void (*each)(void *arg, uint64_t table,
+		const struct ledger_dialect *e), void *arg);
+
 struct ledger_import {
 	uint64_t added, changed, same;
 	uint64_t errors;	/* lines; nothing was changed when there are any */

@@ -7,6 +7,7 @@
  * ledgerlease.c   leases (lease.h)
  * ledgerline.c    entries of customers
  * ledgerlevel.c   levels of lines
+ * ledgerhour.c    hourly totals
  */
 #ifndef SALLYPORT_LEDGER_IMPL_H
 #define SALLYPORT_LEDGER_IMPL_H
@@ -24,6 +25,8 @@ enum statement {
 	LEASE_UNSETTLED, LEASE_LINES, CUSTOMERS, STORED_GET, STORED_DEL, STORED_PUT, STORED_OVER,
 	PAST_NEW, PAST_AT, PAST_OVER,
 	LEVEL_NEW, LEVEL_OF, LEVEL_SINCE, LEVEL_OVER, NOW_CLEAR, NOW_PUT, NOW_ALL,
+	HOUR_PUT, HOUR_SINCE, HOUR_OVER, DIALECT_PUT, DIALECT_SINCE,
+	DIALECT_OVER,
 	STATEMENTS
 };
 

@@ -19,7 +19,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define VERSION 3
+#define VERSION 4
 #define BUSY_MS 3000
 #define PREFIX_KEY 18
 
@@ -92,6 +92,28 @@ static const char *const sql[STATEMENTS] = {
 	[NOW_PUT] = "INSERT OR REPLACE INTO level_now "
 		"(line, level, pinned, since, origin) "
 		"VALUES (?1, ?2, ?3, ?4, ?5)",
+	/* an hour that several processes have counted */
+	[HOUR_PUT] = "INSERT INTO hour (at, class, lines, attempts, "
+		"destinations, blocked, suspect, probable, zombie) "
+		"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) "
+		"ON CONFLICT (at, class) DO UPDATE SET "
+		"lines = max(lines, ?3), attempts = attempts + ?4, "
+		"destinations = max(destinations, ?5), blocked = blocked + ?6, "
+		"suspect = max(suspect, ?7), probable = max(probable, ?8), "
+		"zombie = max(zombie, ?9)",
+	[HOUR_SINCE] = "SELECT at, class, lines, attempts, destinations, "
+		"blocked, suspect, probable, zombie FROM hour WHERE at >= ?1 "
+		"ORDER BY at, class",
+	[HOUR_OVER] = "DELETE FROM hour WHERE (at, class) IN (SELECT at, class "
+		"FROM hour WHERE at < ?1 ORDER BY at LIMIT 10000)",
+	[DIALECT_PUT] = "INSERT INTO dialect (at, origin, dialect, lines) "
+		"VALUES (?1, ?2, ?3, ?4) ON CONFLICT (at, origin, dialect) "
+		"DO UPDATE SET lines = max(lines, ?4)",
+	[DIALECT_SINCE] = "SELECT origin, dialect, max(lines) FROM dialect "
+		"WHERE at >= ?1 GROUP BY origin, dialect",
+	[DIALECT_OVER] = "DELETE FROM dialect WHERE (at, origin, dialect) IN "
+		"(SELECT at, origin, dialect FROM dialect WHERE at < ?1 "
+		"ORDER BY at LIMIT 10000)",
 	[NOW_ALL] = "SELECT line, level, pinned, since FROM level_now "
 		"WHERE origin <> ?1",
 };
@@ -132,6 +154,15 @@ static const char *const migration[VERSION] = {
 	"CREATE TABLE level_now (line TEXT PRIMARY KEY, "
 	"level INTEGER NOT NULL, pinned INTEGER NOT NULL, "
 	"since INTEGER NOT NULL, origin INTEGER NOT NULL) WITHOUT ROWID;",
+	"CREATE TABLE hour (at INTEGER NOT NULL, class TEXT NOT NULL, "
+	"lines INTEGER NOT NULL, attempts INTEGER NOT NULL, "
+	"destinations INTEGER NOT NULL, blocked INTEGER NOT NULL, "
+	"suspect INTEGER NOT NULL, probable INTEGER NOT NULL, "
+	"zombie INTEGER NOT NULL, PRIMARY KEY (at, class)) WITHOUT ROWID;"
+	/* common ones; 0: lines that spoke at all */
+	"CREATE TABLE dialect (at INTEGER NOT NULL, origin INTEGER NOT NULL, "
+	"dialect INTEGER NOT NULL, lines INTEGER NOT NULL, "
+	"PRIMARY KEY (at, origin, dialect)) WITHOUT ROWID;",
 };
 
 /* ---- keys ---- */

@@ -15,6 +15,7 @@
 
 #include "conf/conf.h"
 #include "proxyd/upstream.h"
+#include "zombie/rollup.h"
 
 /* RFC 1939, RFC 9051 */
 #define PORT_POP3 110
@@ -75,11 +76,10 @@ decide_block(const struct conf *conf, const struct addr *origin,
 }
 
 enum level
-policy_level(const struct table *t, const struct line_key *line)
+policy_level(const struct conf *conf, const struct table *t,
+	const struct line_key *line)
 {
-	const struct line_record *r = t == NULL ? NULL : table_find(t, line);
-
-	return r == NULL ? LEVEL_CLEAN : table_level(t, r) & LEVEL_MASK;
+	return t == NULL ? LEVEL_CLEAN : rollup_level(conf, t, line);
 }
 
 bool
@@ -87,7 +87,7 @@ policy_is_zombie(const struct conf *conf, const struct table *t,
 	const struct line_key *line)
 {
 	return conf->zombie.action != ZOMBIE_LOG &&
-		policy_level(t, line) == LEVEL_ZOMBIE;
+		policy_level(conf, t, line) == LEVEL_ZOMBIE;
 }
 
 /* Answered by us, or at our pace: may take its time. */
@@ -96,7 +96,7 @@ decide_slow(const struct conf *conf, const struct table *t, struct decision *d)
 {
 	if (conf->zombie.slow != 0 && (d->treatment == TREAT_BLOCK ||
 		    d->treatment == TREAT_SUBMIT))
-		d->is_slow = (int)policy_level(t, &d->line) >= conf->zombie.slow;
+		d->is_slow = (int)policy_level(conf, t, &d->line) >= conf->zombie.slow;
 }
 
 /* Port 25 of a class that does not let it pass: false when nothing is to be

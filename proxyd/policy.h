@@ -61,9 +61,11 @@ bool policy_is_pass_destination(const struct conf *conf,
 	const struct addr *origin, int server);
 
 /* The line's level now. */
-enum level policy_level(const struct table *t, const struct line_key *line);
+enum level policy_level(const struct conf *conf, const struct table *t,
+	const struct line_key *line);
 
-/* Is the line at level zombie, and is something to be done about it? */
+/* Is the line, or its parent (rollup.h), at level zombie, and is something to be
+ * done about it? */
 bool policy_is_zombie(const struct conf *conf, const struct table *t,
 	const struct line_key *line);
 

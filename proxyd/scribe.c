@@ -80,6 +80,8 @@ scribe_job_free(struct scribe_job *j)
 	free(j->import.text);
 	free(j->gone);
 	scribe_levels_free(&j->levels);
+	free(j->hours.row);
+	free(j->hours.dialect);
 	free(j->effects.effect);
 	free(j->text);
 	free(j);
@@ -322,7 +324,8 @@ why_allow(struct ledger *l, const struct scribe_job *j, const char *customer)
 static int
 why(struct ledger *l, struct scribe_job *j)
 {
-	json_t *levels = json_array(), *holder = why_holder(l, j), *o;
+	json_t *levels = json_array(), *above = json_array();
+	json_t *holder = why_holder(l, j), *o;
 	const char *customer = json_string_value(json_object_get(holder,
 		"customer"));
 	int rc = 0;
@@ -330,8 +333,12 @@ why(struct ledger *l, struct scribe_job *j)
 	if (j->about.line[0] != '\0')
 		rc = ledger_each_level(l, j->about.line, j->about.at, 5,
 			why_level, levels);
-	o = json_pack("{s:o,s:o,s:o}", "levels", levels, "allow",
-		why_allow(l, j, customer), "holder", holder);
+	if (rc == 0 && j->about.parent[0] != '\0')
+		rc = ledger_each_level(l, j->about.parent, j->about.at, 5,
+			why_level, above);
+	o = json_pack("{s:o,s:o,s:o,s:s,s:o}", "levels", levels, "allow",
+		why_allow(l, j, customer), "holder", holder, "parent_line",
+		j->about.parent, "parent_levels", above);
 	if (rc == 0 && (o == NULL || (j->text = json_dumps(o, JSON_COMPACT |
 			    JSON_ENSURE_ASCII)) == NULL))
 		rc = fail(j, "memory");
@@ -394,6 +401,8 @@ perform(struct scribe *s, struct scribe_job *j)
 	case SCRIBE_RESTORE:
 		return ledger_each_now(l, j->levels.table, restore_one,
 			&j->levels);
+	case SCRIBE_HOUR:
+		return ledger_hours(l, &j->hours, j->now, conf->ledger_days);
 	case SCRIBE_WHY:
 		return why(l, j);
 	}

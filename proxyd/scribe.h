@@ -33,6 +33,7 @@ enum scribe_op {
 	SCRIBE_UNSETTLED,	/* leases: an earlier control's, not followed */
 	SCRIBE_LEVELS,	/* levels, written */
 	SCRIBE_RESTORE,	/* levels.table; levels.now: those of another table */
+	SCRIBE_HOUR,	/* hours, written */
 	SCRIBE_WHY	/* about, entry (its prefix, or none); text: JSON object */
 };
 
@@ -44,6 +45,7 @@ struct scribe_gone {
 /* What `sallyport why' wants to know of a line. */
 struct scribe_why {
 	char line[LINE_STRLEN];	/* "": none, only the prefix */
+	char parent[LINE_STRLEN];	/* its /56, "": none */
 	int64_t at;
 	struct addr src, dst;	/* the asker's; dst.family 0: any server */
 	bool is_past;
@@ -62,6 +64,7 @@ struct scribe_job {
 	int fd;			/* of IMPORT, LEASE: a file, or -1 */
 	struct lease_list *leases;
 	struct ledger_levels levels;	/* its arrays and texts are the job's */
+	struct ledger_hours hours;	/* the same */
 	struct scribe_why about;
 	bool has_submission;
 	volatile uint64_t progress;

@@ -134,6 +134,61 @@ print_lines(const json_t *class)
 			number(class, "submission"));
 }
 
+/* "198.18.3.7 (12 of 14)": what servers took of a line that was named. */
+static void
+print_innocent(const json_t *shadow)
+{
+	const json_t *lines = json_object_get(shadow, "lines"), *one;
+	size_t i;
+
+	printf("    %lld of them look%s innocent, servers took half or more:",
+		number(shadow, "innocent"), number(shadow, "innocent") == 1 ?
+		"s" : "");
+	json_array_foreach((json_t *)lines, i, one)
+		printf("%s %s (%lld of %lld%s)", i > 0 ? "," : "",
+			text(one, "line"), number(one, "accepted"),
+			number(one, "accepted") + number(one, "refused"),
+			json_is_true(json_object_get(one, "pinned")) ?
+			", named by an operator" : "");
+	if ((size_t)number(shadow, "innocent") > json_array_size(lines))
+		printf(" and more");
+	putchar('\n');
+}
+
+/* What the detector has named, beside what servers did with it. */
+static void
+print_shadow(const json_t *class)
+{
+	const json_t *shadow = json_object_get(class, "shadow");
+	long long named = number(shadow, "named");
+	long long judged = number(shadow, "judged");
+	long long outcomes = number(shadow, "accepted") + number(shadow,
+		"refused");
+
+	if (strcmp(text(class, "now"), "relay") != 0)
+		return;
+	if (!json_is_object(shadow)) {
+		printf("  what servers answer is not known: it takes smtp."
+			"read_replies, and log or count in\n  zombie.unknown_user "
+			"and zombie.refusal\n");
+		return;
+	}
+	printf("  detector: %lld zombies", named);
+	if (judged > 0)
+		printf("; servers refused %lld %% of what %lld of them tried",
+			number(shadow, "refused") * 100 / outcomes, judged);
+	putchar('\n');
+	if (named > judged)
+		printf("    of %lld too little could be read (fewer than five "
+			"answers)\n", named - judged);
+	if (number(shadow, "innocent") > 0)
+		print_innocent(shadow);
+	if (number(shadow, "missed") > 0)
+		printf("    %lld of %lld other lines were refused nine times in "
+			"ten or more, and are no zombies\n",
+			number(shadow, "missed"), number(shadow, "others"));
+}
+
 static void
 print_destinations(const json_t *class)
 {
@@ -268,6 +323,7 @@ print_all(const json_t *answer)
 		if (strcmp(text(class, "now"), "pass") == 0)
 			continue;
 		print_lines(class);
+		print_shadow(class);
 		print_destinations(class);
 	}
 }

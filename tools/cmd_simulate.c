@@ -2,7 +2,8 @@
  * cmd_simulate.c - `sallyport simulate': what the detector would do
  *
  * Does: the words of the command, one process a seed (-j at once), the sum of
- * what they found. The lines, the run and the figures are sim_*.c. Needs no
+ * what they found; with --replay a recorded log instead of invented lines
+ * (sim_replay.c). The lines, the run and the figures are sim_*.c. Needs no
  * daemon, no privilege and no configuration file: the options of the zombie
  * group have their defaults, --set changes them. The kinds that read replies,
  * off by default, count in the relay modes unless --set says otherwise.
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "tools/cmd.h"
+#include "tools/replay.h"
 #include "tools/sim.h"
 
 enum { SETS_MAX = 32, JOBS_MAX = 64 };
@@ -22,6 +24,8 @@ struct request {
 	const char *set[SETS_MAX + 2];
 	size_t nset;
 	unsigned seeds, jobs, lines, days;
+	const char *replay;	/* a log, or NULL */
+	const char *invented;	/* a word that is about invented lines, or NULL */
 };
 
 typedef struct sim_tally tallies[SIM_MODES][SIM_CLASSES];
@@ -178,16 +182,25 @@ words(int argc, char **argv, struct request *q)
 			if (number(argv[i], argv[i + 1], numbers[k].max,
 				    numbers[k].n) < 0)
 				return -1;
-			i++;
+			q->invented = argv[i++];
+		} else if (strcmp(argv[i], "--replay") == 0 && i + 1 < argc &&
+			q->replay == NULL) {
+			q->replay = argv[++i];
 		} else if (strcmp(argv[i], "--set") == 0 && i + 1 < argc &&
 			q->nset < SETS_MAX + 2) {
 			q->set[q->nset++] = argv[++i];
 		} else {
 			fprintf(stderr, "sallyport simulate: %s; expected "
 				"--set NAME=VALUE, --seeds, --lines, --days "
-				"or -j with a number\n", argv[i]);
+				"or -j with a number, or --replay FILE\n",
+				argv[i]);
 			return -1;
 		}
+	}
+	if (q->replay != NULL && q->invented != NULL) {
+		fprintf(stderr, "sallyport simulate: --replay and %s; expected "
+			"one of them: a log has its own lines\n", q->invented);
+		return -1;
 	}
 	return 0;
 }
@@ -207,6 +220,8 @@ cmd_simulate(int argc, char **argv, const char *config, bool json)
 	if (words(argc, argv, &q) < 0 ||
 		conf_zombie(&z, q.set, q.nset, stderr) < 0)
 		return 2;
+	if (q.replay != NULL)
+		return replay_run(&z, q.replay, json);
 	detect_load(&w.detect[0], &z);
 	w.detect[1] = w.detect[0];
 	w.lines = q.lines;

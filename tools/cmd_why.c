@@ -131,10 +131,11 @@ print_entry(const json_t *a)
 
 /* ---- the level ---- */
 
+/* of: whose, when it is not the line's own */
 static void
-print_history(const json_t *a)
+print_history(const json_t *levels, const char *of)
 {
-	const json_t *levels = json_object_get(a, "levels"), *one;
+	const json_t *one;
 	char at[32];
 	size_t i;
 
@@ -142,8 +143,9 @@ print_history(const json_t *a)
 		const char *who = answer_text(one, "who");
 		const char *customer = answer_text(one, "customer");
 
-		printf("  %s: %s, was %s%s, by %s", answer_when(answer_number(
-			one, "at"), at), level_of(answer_number(one, "is")),
+		printf("  %s: %s%s%s, was %s%s, by %s", answer_when(
+			answer_number(one, "at"), at), of == NULL ? "" : of,
+			of == NULL ? "" : " ", level_of(answer_number(one, "is")),
 			level_of(answer_number(one, "was")), json_is_true(
 			json_object_get(one, "pinned")) ? ", pinned" : "", who);
 		if (answer_text(one, "why")[0] != '\0')
@@ -158,15 +160,30 @@ static void
 print_past_level(const json_t *a)
 {
 	const json_t *levels = json_object_get(a, "levels");
-	const json_t *then = json_array_get(levels, 0);
+	const json_t *then = json_array_get(levels, 0), *above;
 
 	printf("Level then: %s\n", then == NULL ? "clean, as far as is written" :
 		level_of(answer_number(then, "is")));
-	print_history(a);
+	print_history(levels, NULL);
 	if (json_is_object(json_object_get(then, "evidence"))) {
 		printf("Evidence at that change (thresholds of today):\n");
 		zombie_words(a, json_object_get(then, "evidence"));
 	}
+	above = json_array_get(json_object_get(a, "parent_levels"), 0);
+	if (above != NULL)
+		printf("Its network %s then: %s\n", answer_text(a,
+			"parent_line"), level_of(answer_number(above, "is")));
+	print_history(json_object_get(a, "parent_levels"), answer_text(a,
+		"parent_line"));
+}
+
+/* The /56 of lines that are longer, if it has a level or had one. */
+static void
+print_parent(const json_t *a)
+{
+	zombie_parent_words(a);
+	print_history(json_object_get(a, "parent_levels"), answer_text(a,
+		"parent_line"));
 }
 
 static void
@@ -179,7 +196,8 @@ print_level(const json_t *a)
 		return;
 	if (!json_is_object(record)) {
 		printf("Level: clean; no connection of it has been seen\n");
-		print_history(a);
+		print_history(json_object_get(a, "levels"), NULL);
+		print_parent(a);
 		return;
 	}
 	printf("Level: %s", answer_text(record, "level"));
@@ -188,9 +206,10 @@ print_level(const json_t *a)
 			since));
 	printf("%s\n", json_is_true(json_object_get(record, "pinned")) ?
 		", pinned by an operator" : "");
-	print_history(a);
+	print_history(json_object_get(a, "levels"), NULL);
 	printf("Evidence:\n");
 	zombie_words(a, record);
+	print_parent(a);
 }
 
 /* ---- what it gets ---- */

@@ -60,7 +60,8 @@ print_lines(const json_t *answer, const char *asked)
 			(long long)answer_number(one, "destinations"),
 			(long long)answer_number(one, "rate"), json_is_true(
 				json_object_get(one, "pinned")) ?
-			"  pinned" : "");
+			"  pinned" : json_is_true(json_object_get(one,
+				"rolled_up")) ? "  its lines together" : "");
 	}
 }
 
@@ -97,11 +98,49 @@ print_kind(const json_t *line, size_t i)
 		" (no part in levels: its count option says so)");
 }
 
+/* "3 of its lines are suspect: A, B, C" of a parent. */
+static void
+print_suspects(const json_t *parent)
+{
+	const json_t *list = json_object_get(parent, "suspects"), *one;
+	long long n = (long long)answer_number(parent, "lines");
+	size_t i;
+
+	printf("%lld of its lines are suspect or more%s", n, n > 0 ? ": " : "");
+	json_array_foreach(list, i, one)
+		printf("%s%s", i > 0 ? ", " : "", json_string_value(one) ?
+			json_string_value(one) : "");
+	if (n > (long long)json_array_size(list))
+		printf(" and %lld more", n - (long long)json_array_size(list));
+	putchar('\n');
+}
+
+void
+zombie_parent_words(const json_t *answer)
+{
+	const json_t *parent = json_object_get(answer, "parent");
+	char since[32];
+
+	if (!json_is_object(parent))
+		return;
+	printf("Its network %s: %s since %s%s; ", answer_text(parent, "line"),
+		answer_text(parent, "level"), answer_when(answer_number(parent,
+			"since"), since), json_is_true(json_object_get(parent,
+			"pinned")) ? ", pinned by an operator" : "");
+	print_suspects(parent);
+	printf("  so this line is treated as %s\n", answer_text(parent,
+		"together"));
+}
+
 void
 zombie_words(const json_t *answer, const json_t *line)
 {
 	char first[32], last[32];
 
+	if (json_object_get(line, "suspects") != NULL) {
+		printf("  ");
+		print_suspects(line);
+	}
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		print_kind(line, i);
 	printf("  suspect from %.1f, probable from %.1f, zombie from %.1f with "
@@ -134,6 +173,7 @@ print_line(const json_t *answer, const char *asked)
 
 	if (!json_is_object(line)) {
 		printf("%s: nothing is known of this line\n", asked);
+		zombie_parent_words(answer);
 		return;
 	}
 	printf("%s, class %s: %s", answer_text(line, "line"),
@@ -147,6 +187,7 @@ print_line(const json_t *answer, const char *asked)
 		printf("port 25: zombie.action = \"%s\"\n",
 			answer_text(answer, "action"));
 	zombie_words(answer, line);
+	zombie_parent_words(answer);
 }
 
 static int

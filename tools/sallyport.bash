@@ -58,7 +58,14 @@ _sallyport() {
 	' zombie show'*) words='--json --help' ;;
 	' zombie '*) words='--why --json --help' ;;
 	' plan'*) words='--probe --json --help' ;;
-	' simulate'*) words='--set --seeds --lines --days -j --json --help' ;;
+	' simulate'*)
+		if [[ $previous == --replay ]]; then
+			mapfile -t COMPREPLY < <(compgen -f -- "$current")
+			compopt -o filenames 2> /dev/null
+			return
+		fi
+		words='--replay --set --seeds --lines --days -j --json --help'
+		;;
 	' check') words='--defaults --json --help' ;;
 	*) words='--json --help' ;;
 	esac

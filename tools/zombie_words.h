@@ -10,4 +10,7 @@
  * and zombie. */
 void zombie_words(const json_t *thresholds, const json_t *record);
 
+/* Of the /56 that the line is in, when that has a level: a line, or nothing. */
+void zombie_parent_words(const json_t *answer);
+
 #endif

@@ -20,6 +20,8 @@
 #include <string.h>
 
 #include "conf/conf.h"
+#include "zombie/region.h"
+#include "zombie/rollup.h"
 
 _Static_assert(CONF_ZOMBIE_KINDS == EVIDENCE_COUNT, "a group for each kind");
 
@@ -31,7 +33,7 @@ enum {
 	OUTCOMES = 50, OUTCOMES_MIN = 5,	/* rule 7 */
 	PACE_SECONDS = 240,	/* rule 3 */
 	HOUR = 3600,
-	CHILDREN = 3		/* DETECTION.md 3 */
+	CHILDREN = ROLLUP_LINES	/* DETECTION.md 3 */
 };
 
 const char *const level_name[LEVEL_ZOMBIE + 1] = {
@@ -329,6 +331,131 @@ bool
 detect_parent(unsigned suspect_children)
 {
 	return suspect_children >= CHILDREN;
+}
+
+/* ---- several lines as one ---- */
+
+static uint32_t
+get32(const _Atomic uint32_t *word)
+{
+	return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static void
+join16(_Atomic uint16_t *sum, const _Atomic uint16_t *word)
+{
+	unsigned n = (unsigned)get16(sum) + get16(word);
+
+	set16(sum, (uint16_t)(n < UINT16_MAX ? n : UINT16_MAX));
+}
+
+static void
+join32(_Atomic uint32_t *sum, uint32_t n)
+{
+	uint32_t was = get32(sum);
+
+	atomic_store_explicit(sum, n > UINT32_MAX - was ? UINT32_MAX : was + n,
+		memory_order_relaxed);
+}
+
+/* Decayed rates, each valid at its own time, at the later of the two. */
+static void
+join_times(struct line_record *sum, const struct line_record *r)
+{
+	uint32_t last = get32(&r->last), was = get32(&sum->last);
+	uint32_t first = get32(&r->first), earliest = get32(&sum->first);
+	uint32_t rate = get32(&r->rate), before = get32(&sum->rate);
+
+	if ((int32_t)(last - was) > 0) {
+		before = record_decayed(before, last - was);
+		atomic_store_explicit(&sum->last, last, memory_order_relaxed);
+	} else
+		rate = record_decayed(rate, was - last);
+	atomic_store_explicit(&sum->rate, before, memory_order_relaxed);
+	join32(&sum->rate, rate);
+	if (earliest == 0 || first < earliest)
+		atomic_store_explicit(&sum->first, first, memory_order_relaxed);
+}
+
+/* The maps of this window and of the one before. */
+static void
+join_maps(struct line_record *sum, const struct line_record *r, uint32_t now)
+{
+	uint16_t current = (uint16_t)(now / MAP_WINDOW);
+	uint16_t age = (uint16_t)(current - get16(&r->window));
+
+	set16(&sum->window, current);
+	for (unsigned parity = 0; parity < 2; parity++)
+		for (unsigned i = 0; i < MAP_BITS / 64; i++)
+			if (age == 0 || (age == 1 &&
+				parity == (get16(&r->window) & 1)))
+				atomic_fetch_or_explicit(&sum->map[parity][i],
+					atomic_load_explicit(&r->map[parity][i],
+					memory_order_relaxed),
+					memory_order_relaxed);
+}
+
+/* Outcomes; sessions in these four minutes; who refused in this hour. */
+static void
+join_recent(struct line_record *sum, const struct line_record *r, uint32_t now)
+{
+	unsigned x = get16(&sum->outcomes), y = get16(&r->outcomes);
+	unsigned good = (x & 0xff) + (y & 0xff), bad = (x >> 8) + (y >> 8);
+	uint16_t hour = get16(&r->bad_hour), hits = 0;
+	unsigned n = get16(&sum->pace) & 0xff;
+
+	for (; good > UINT8_MAX || bad > UINT8_MAX; good /= 2, bad /= 2)
+		;
+	set16(&sum->outcomes, (uint16_t)(bad << 8 | good));
+	if (get16(&r->pace) >> 8 == quarter(now))
+		n += get16(&r->pace) & 0xff;
+	set16(&sum->pace, (uint16_t)(quarter(now) << 8 |
+		(n < UINT8_MAX ? n : UINT8_MAX)));
+	for (unsigned i = 0; i < CELLS; i++) {
+		unsigned of = get16(&sum->hits) >> i * CELL_BITS & 7;
+
+		if (hour == detect_hour(now))
+			of += get16(&r->hits) >> i * CELL_BITS & 7;
+		hits |= (uint16_t)((of < 7 ? of : 7) << i * CELL_BITS);
+	}
+	set16(&sum->hits, hits);
+	if (hour != 0 && (get16(&sum->bad_hour) == 0 ||
+		(int16_t)(hour - get16(&sum->bad_hour)) > 0))
+		set16(&sum->bad_hour, hour);
+}
+
+void
+detect_join(const struct detect *d, struct line_record *sum,
+	const struct line_record *r, uint32_t now)
+{
+	const int top = d->zombie + SCORE_ABOVE;
+
+	/* first of all: what is 0 has not been joined with anything */
+	if (get32(&sum->sessions) == 0 || get16(&sum->dialect) ==
+		get16(&r->dialect))
+		set16(&sum->dialect, get16(&r->dialect));
+	else
+		set16(&sum->dialect, 0);
+	for (unsigned i = 0; i < EVIDENCE_COUNT; i++) {
+		int s = score_of(sum, i) + (score_of(r, i) > 0 ?
+			score_of(r, i) : 0);
+
+		atomic_store_explicit(&sum->score[i], (int16_t)(s < top ? s :
+			top), memory_order_relaxed);
+		join16(&sum->good[i], &r->good[i]);
+		join16(&sum->bad[i], &r->bad[i]);
+	}
+	join_times(sum, r);
+	join_maps(sum, r, now);
+	join_recent(sum, r, now);
+	join32(&sum->attempts, get32(&r->attempts));
+	join32(&sum->sessions, get32(&r->sessions));
+	atomic_fetch_or_explicit(&sum->helo, get32(&r->helo),
+		memory_order_relaxed);
+	atomic_fetch_or_explicit(&sum->domains, get32(&r->domains),
+		memory_order_relaxed);
+	atomic_store_explicit(&sum->syn, atomic_load_explicit(&r->syn,
+		memory_order_relaxed), memory_order_relaxed);
 }
 
 /* ---- observations ---- */

@@ -142,4 +142,13 @@ unsigned detect_outcomes(const struct line_record *r, unsigned *accepted_r);
  */
 bool detect_parent(unsigned suspect_children);
 
+/*
+ * Add what is known of one line to a record of nobody's (zeroed before the first),
+ * as if all of it had been one line's: scores, counts and outcomes add up, maps of
+ * the windows of now are joined. Left out: what was only heard (scores below 0),
+ * customer, retransmissions, return path.
+ */
+void detect_join(const struct detect *d, struct line_record *sum,
+	const struct line_record *r, uint32_t now);
+
 #endif

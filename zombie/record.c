@@ -276,12 +276,27 @@ table_heard(const struct line_record *r)
 	return attempts > sessions ? attempts - sessions : 0;
 }
 
+static double
+networks(unsigned ones)
+{
+	unsigned empty = MAP_BITS - ones;
+
+	return MAP_BITS * log((double)MAP_BITS / (empty > 0 ? empty : 1));
+}
+
 double
 table_destinations(const struct line_record *r)
 {
-	unsigned empty = MAP_BITS - table_ones(r);
+	return networks(table_ones(r));
+}
 
-	return MAP_BITS * log((double)MAP_BITS / (empty > 0 ? empty : 1));
+double
+table_destinations_in(const struct line_record *r, uint16_t window)
+{
+	uint16_t latest = atomic_load_explicit(&r->window, memory_order_relaxed);
+
+	return (uint16_t)(latest - window) > 1 ? 0 :
+		networks(map_ones(r->map[window & 1]));
 }
 
 double

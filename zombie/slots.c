@@ -425,7 +425,8 @@ table_noticed(struct table *t, uint64_t *at, struct line_record **r_r)
 
 unsigned
 table_suspects_below(const struct table *t, const struct line_key *parent,
-	unsigned len, uint32_t level, unsigned enough)
+	unsigned len, uint32_t level, struct line_record **line_r,
+	unsigned enough)
 {
 	unsigned found = 0, bits = len > parent->len ? len - parent->len : 0;
 	uint64_t top = 0;
@@ -437,12 +438,13 @@ table_suspects_below(const struct table *t, const struct line_key *parent,
 	for (uint64_t n = 0; n >> bits == 0 && found < enough; n++) {
 		struct line_key k = { .family = AF_INET6, .len = (uint8_t)len };
 		uint64_t ip = top | n << (64 - len);
-		const struct line_record *r;
+		struct line_record *r;
 
 		for (unsigned i = sizeof(k.ip); i-- > 0; ip >>= 8)
 			k.ip[i] = (uint8_t)ip;
 		r = table_find(t, &k);
-		found += r != NULL && (table_level(t, r) & LEVEL_MASK) >= level;
+		if (r != NULL && (table_level(t, r) & LEVEL_MASK) >= level)
+			line_r[found++] = r;
 	}
 	return found;
 }

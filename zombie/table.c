@@ -229,6 +229,13 @@ fail:
 	return NULL;
 }
 
+void
+table_fix_secret(struct table *t)
+{
+	memset(t->secret, 0x5a, sizeof(t->secret));
+	memcpy(t->head->secret, t->secret, sizeof(t->secret));
+}
+
 int
 table_drop_rights(struct table *t)
 {

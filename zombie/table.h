@@ -93,6 +93,9 @@ struct table;
  * mappings by fork and call table_drop_rights().
  */
 struct table *table_new(size_t lines);
+/* For tools that want the same answer each time: a secret that everybody knows, in
+ * a new table that nobody else has and nothing was entered in. */
+void table_fix_secret(struct table *t);
 void table_free(struct table **t);
 
 /*
@@ -185,17 +188,15 @@ struct line_record *table_next_level(const struct table *t, size_t *at);
 struct line_record *table_next(const struct table *t, size_t *at);
 
 /*
- * Roll-up: where the lines of a class are /64, a bot may hop among those of its
- * own /56, so three suspect ones raise it (DETECTION.md section 3). How many
- * lines below parent (a key of line_key_parent()) have at least this level, as
- * far as enough. Looks up every line there could be, 256 below a /56: 10 us to
- * 60 us, for control at a change of level, not for a packet. len: of the lines.
+ * Roll-up (rollup.h): the lines below parent, a key of line_key_parent(), that
+ * have at least this level, as far as enough; how many. Looks up every line there
+ * could be, 256 below a /56: 10 us to 60 us, for control at a change of level, not
+ * for a packet. len: of the lines.
  */
 #define TABLE_PARENT_LEN 56
-#define TABLE_PARENT_SUSPECTS 3
 unsigned table_suspects_below(const struct table *t,
 	const struct line_key *parent, unsigned len, uint32_t level,
-	unsigned enough);
+	struct line_record **line_r, unsigned enough);
 
 /*
  * For a process that may write levels, after another was killed: remove what
@@ -255,6 +256,9 @@ void table_count(_Atomic uint16_t *counter);
  * standard error 4.5 to 5.1 % up to 200; ends at 1,420.
  */
 double table_destinations(const struct line_record *r);
+/* ... in a window that is or was, by the low bits of its number; 0 when the
+ * line's maps hold others. */
+double table_destinations_in(const struct line_record *r, uint16_t window);
 
 /*
  * Attempts an hour, decayed to now with a half-life of an hour: exact for a

@@ -3,11 +3,16 @@
  *
  *	syngen send IFACE MAC DST LINES COUNT RATE
  *	syngen check IFACE DST LINES COUNT
+ *	syngen forge IFACE MAC VICTIM syn|answer COUNT RATE
  *
  * send: COUNT (0: until killed) SYNs to DST port 25, with source addresses
  * from the first LINES of 10.0.0.0/12 in pseudo-random order, each with another
  * port and sequence number, RATE a second (0: as fast as the machine can). It
  * prints how many the interface took.
+ *
+ * forge: what a neighbour or an outsider can send in a line's name. syn: SYNs from
+ * VICTIM to port 25 of pseudo-random hosts of 203.64.0.0/10; answer: SYN+ACKs from
+ * there to VICTIM.
  *
  * check: at the other end. Takes COUNT packets and looks at each: length, IP
  * and TCP checksum, source among the LINES, destination, flags. Prints "ok" and
@@ -108,14 +113,32 @@ template(uint8_t *f, const uint8_t mac[6], const struct in_addr *dst)
 	memcpy(f + TCP_AT + 20, options, sizeof(options));
 }
 
-static void
-vary(uint8_t *f, uint32_t lines)
-{
-	uint32_t r = chance();
+/* Whose packets they are. */
+struct sender {
+	uint32_t lines;		/* of so many; 0: in a victim's name */
+	struct in_addr victim;
+	bool is_answer;		/* towards the victim */
+};
 
-	put32(f + IP_AT + 12, 0x0a000000u + chance() % lines);
-	put16(f + TCP_AT, (uint16_t)(1024 + r % 60000));
+static void
+vary(uint8_t *f, const struct sender *s)
+{
+	uint16_t port = (uint16_t)(1024 + chance() % 60000);
+	uint32_t host = 0xcb400000u + chance() % (1u << 22);
+
+	if (s->lines > 0)
+		put32(f + IP_AT + 12, 0x0a000000u + chance() % s->lines);
+	else {
+		memcpy(f + IP_AT + (s->is_answer ? 16 : 12), &s->victim, 4);
+		put32(f + IP_AT + (s->is_answer ? 12 : 16), host);
+	}
+	put16(f + TCP_AT, s->is_answer ? 25 : port);
+	put16(f + TCP_AT + 2, s->is_answer ? port : 25);
 	put32(f + TCP_AT + 4, chance());
+	if (s->is_answer) {
+		put32(f + TCP_AT + 8, chance());
+		f[TCP_AT + 13] = 0x12;
+	}
 	put16(f + IP_AT + 10, 0);
 	put16(f + IP_AT + 10, fold(sum16(f + IP_AT, 20, 0)));
 	put16(f + TCP_AT + 16, 0);
@@ -169,7 +192,7 @@ pace(double began, double rate, uint64_t sent)
 
 static int
 send_syns(int fd, const uint8_t mac[6], const struct in_addr *dst,
-	uint32_t lines, uint64_t count, double rate)
+	const struct sender *s, uint64_t count, double rate)
 {
 	static uint8_t frame[BATCH][FRAME];
 	static struct mmsghdr header[BATCH];
@@ -194,7 +217,7 @@ send_syns(int fd, const uint8_t mac[6], const struct in_addr *dst,
 		if (count != 0 && count - sent < want)
 			want = (unsigned)(count - sent);
 		for (unsigned i = 0; i < want; i++)
-			vary(frame[i], lines);
+			vary(frame[i], s);
 		n = sendmmsg(fd, header, want, 0);
 		if (n < 0 && errno != ENOBUFS && errno != EINTR) {
 			perror("sendmmsg");
@@ -289,6 +312,7 @@ mac_parse(const char *text, uint8_t mac_r[6])
 int
 main(int argc, char **argv)
 {
+	struct sender s = { 0 };
 	struct in_addr dst;
 	uint8_t to[6];
 
@@ -296,13 +320,19 @@ main(int argc, char **argv)
 		inet_pton(AF_INET, argv[3], &dst) == 1)
 		return check_syns(open_packet(argv[2], ETH_P_IP), &dst,
 			lines_of(argv[4]), strtoull(argv[5], NULL, 10));
-	if (argc != 8 || strcmp(argv[1], "send") != 0 ||
+	if (argc != 8 || (strcmp(argv[1], "send") != 0 &&
+		    strcmp(argv[1], "forge") != 0) ||
 		inet_pton(AF_INET, argv[4], &dst) != 1 ||
 		mac_parse(argv[3], to) != 0) {
 		fprintf(stderr, "usage: syngen send IFACE MAC DST LINES COUNT "
-			"RATE | check IFACE DST LINES COUNT\n");
+			"RATE | check IFACE DST LINES COUNT | forge IFACE MAC "
+			"VICTIM syn|answer COUNT RATE\n");
 		return 2;
 	}
-	return send_syns(open_packet(argv[2], 0), to, &dst, lines_of(argv[5]),
+	s.victim = dst;
+	s.is_answer = strcmp(argv[5], "answer") == 0;
+	if (strcmp(argv[1], "send") == 0)
+		s.lines = lines_of(argv[5]);
+	return send_syns(open_packet(argv[2], 0), to, &dst, &s,
 		strtoull(argv[6], NULL, 10), strtod(argv[7], NULL));
 }

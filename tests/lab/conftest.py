@@ -88,7 +88,7 @@ ORDER = ("test_lab", "test_kernel", "test_nfq_kernel", "test_scenes", "test_proc
          "test_lease", "test_volume", "test_imap", "test_limits", "test_submit",
          "test_accounts", "test_pop", "test_origin", "test_opportune",
          "test_clients", "test_evidence", "test_log",
-         "test_zombies", "test_why", "test_complaint", "test_hook", "test_events", "test_syslog",
+         "test_zombies", "test_why", "test_complaint", "test_hook", "test_replay", "test_events", "test_syslog",
          "test_load")
 
 

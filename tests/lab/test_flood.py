@@ -6,6 +6,7 @@ and goes to an address that nobody has.  What arrives there, or comes back as a
 reset, is counted by rules of the two machines outside and thrown away.
 """
 
+import json
 import os
 import re
 import signal
@@ -272,3 +273,101 @@ def test_nfq_that_fails_loses_nobody(flooded, how):
     print(f"{how}: {new['nfq']['queued']} judged, {new['bypassed']} bypassed")
     # 65,536 wait at most
     assert new["bypassed"] > 10000 or how == "killed"
+
+
+# In a victim's name ----------------------------------------------------------
+
+FORGED = 200000 if daemon.sanitized() else 1000000
+VICTIMS = {"watch": "10.0.1.1", "block": "198.18.4.8"}
+
+
+def mac_of(ns, device):
+    return re.search(r"link/ether (\S+)", proc.need(
+        ns, ["ip", "link", "show", "dev", device]))[1]
+
+
+def forge(ns, mac, victim, kind):
+    """A million; at a rate, so that most of them are judged."""
+    device = re.search(r"dev (\S+)", proc.need(
+        ns, ["ip", "route", "get", net.address("dynamic", 4)]))[1]
+    out = proc.need(ns, [str(a) for a in (
+        SYNGEN, "forge", device, mac, victim, kind, FORGED, 80000)],
+        timeout=180)
+    assert out.split() == ["sent", str(FORGED)], out
+
+
+def known(gate, victim):
+    return json.loads(gate.cli("--json", "zombie", "show", victim).out)["line"]
+
+
+def printer(gate, address):
+    """One that says `localhost' all day is suspect, by one voice."""
+    for _ in range(10):
+        with Peer("second", net.address("mxa", 4), 25,
+                  source_address=(address, 0)) as peer:
+            peer.reply()
+            peer.ask("EHLO localhost")
+            peer.ask("QUIT")
+    proc.wait_until(lambda: known(gate, address)["level"] == "suspect",
+                    "the printer to be suspect", 20)
+
+
+@pytest.fixture(name="counting")
+def fixture_counting(flooded):
+    """Answers to lines of a block class are counted, too."""
+    flooded.restart(CONFIG + 'nfq = { lines = 20000; return_path = "count"; };\n'
+                    if "nfq = {" not in CONFIG else CONFIG.replace(
+                        "nfq = {", 'nfq = { return_path = "count";', 1))
+    proc.wait_until(lambda: flooded.is_open(25, "sallyport_nfq"),
+                    "first packets to be queued", 20)
+    proc.need("inet", ["iptables", "-w", "-t", "raw", "-I", "PREROUTING", "-d",
+                       "203.64.0.0/10", "-j", "DROP"])
+    proc.need("second", ["iptables", "-w", "-t", "raw", "-I", "PREROUTING",
+                         "-s", "203.64.0.0/10", "-j", "DROP"])
+    yield flooded
+    proc.need("inet", ["iptables", "-w", "-t", "raw", "-D", "PREROUTING", "-d",
+                       "203.64.0.0/10", "-j", "DROP"])
+    proc.need("second", ["iptables", "-w", "-t", "raw", "-D", "PREROUTING",
+                         "-s", "203.64.0.0/10", "-j", "DROP"])
+    flooded.restart(CONFIG)
+
+
+@pytest.mark.parametrize("kind,line", (("syn", "watch"), ("syn", "block"),
+                                       ("answer", "block")))
+def test_a_million_in_a_victims_name_convict_nobody(counting, kind, line):
+    """SYNs, or answers to some, that anybody can send: the victim, a printer
+    that says `localhost' all day and is suspect of that where it is heard at
+    all, is what it was; in `watch', where nothing vouches, it is clean."""
+    gate, victim = counting, VICTIMS[line]
+    if line == "block":
+        printer(gate, victim)
+    before, since = gate.status()["nfq"], gate.here()
+    if kind == "syn":
+        forge("second", mac_of("gw", "second"), victim, kind)
+    else:
+        uplink = re.search(r"dev (\S+)", proc.need(
+            "gw", ["ip", "route", "get", "203.64.0.1"]))[1]
+        forge("inet", mac_of("gw", uplink), victim, kind)
+    proc.wait_until(lambda: waiting() == 0, "the queue to get empty", 60)
+    judged = proc.wait_until(
+        lambda: gate.status()["nfq"]["queued"] - before["queued"],
+        "nfq's counters", 10)
+    print(f"{kind} in the name of a line in {line}: {judged} of {FORGED} judged")
+    assert judged > FORGED // 10
+    # control has looked: one that became suspect behind all this is known
+    printer(gate, net.fresh_line(4))
+    told = known(gate, victim)
+    assert told["level"] == ("suspect" if line == "block" else "clean"), told
+    if kind == "syn":
+        assert told["attempts"] > FORGED // 20, told
+    assert not any(f" line={victim} " in text and text.split()[0] in
+                   ("probable", "zombie") for text in gate.lines(since))
+    # and it still gets what its class gets
+    if line == "block":
+        with Peer("second", net.address("mxa", 4), 25,
+                  source_address=(victim, 0)) as peer:
+            peer.reply()
+            peer.ask("EHLO localhost")
+            peer.ask("MAIL FROM:<a@isp.example>")
+            assert "OP25B" in str(peer.ask("RCPT TO:<info@alpha.example>"))
+        assert gate.cli("zombie", "clear", victim).ok

@@ -8,6 +8,7 @@ import socket
 
 import net
 import pytest
+from peer import Peer
 from test_first import WATCHING, counts, greeting
 
 import daemon
@@ -127,6 +128,68 @@ def test_what_their_servers_answer(watching):
     text = watching.cli("plan", "--probe", timeout=60).out
     assert "secure ports of the 3 destinations dialled most:" in text
     assert "465  refused" in text
+
+
+SHADOW = daemon.quick().replace("subscribers = (", """subscribers = (
+  { class = "shadow"; prefixes = ( "198.18.127.0/24" ); port25 = "relay"; },""",
+                                1).replace(
+    "smtp = {", "smtp = {\n  read_replies = true;", 1) + """
+zombie = { unknown_user = { count = "log"; }; refusal = { count = "log"; }; };
+"""
+
+
+def tell(number, to, sessions):
+    """Sessions of a line of the relayed class, each with one recipient."""
+    for _ in range(sessions):
+        with Peer("second", net.address("mxa", 4), 25,
+                  source_address=(f"198.18.127.{number}", 0)) as peer:
+            peer.reply()
+            for command in ("EHLO pc.example", "MAIL FROM:<kenji@isp.example>",
+                            f"RCPT TO:<{to}@alpha.example>", "QUIT"):
+                peer.ask(command)
+
+
+def test_shadow_of_the_detector_beside_what_servers_did(running):
+    """Zombies in a class that only relays: refused ones, one that servers
+    like, one that nobody can read; and one that is none and is refused."""
+    running.restart(SHADOW)
+    running.wait_all()
+    assert "detector: 0 zombies\n" in running.cli("plan", "shadow").out
+    for number, to, sessions in ((1, "nobody", 9), (2, "info", 6),
+                                 (3, "info", 1), (4, "nobody", 12),
+                                 (5, "sales", 7)):
+        tell(number, to, sessions)
+    for number in (1, 2, 3):
+        assert running.cli("zombie", "add", f"198.18.127.{number}").ok
+
+    def shadow():
+        return plan(running)[0]["shadow"]["shadow"]
+    proc.wait_until(lambda: shadow()["accepted"] == 6 and shadow()["refused"]
+                    == 9 and shadow()["others"] == 2, "the outcomes", 10)
+    told = shadow()
+    assert (told["named"], told["judged"], told["innocent"],
+            told["missed"]) == (3, 2, 1, 1), told
+    one, = told["lines"]
+    assert (one["line"], one["accepted"], one["refused"], one["pinned"]) == (
+        "198.18.127.2", 6, 0, True), one
+    text = running.cli("plan", "shadow").out
+    assert ("detector: 3 zombies; servers refused 60 % of what 2 of them tried"
+            in text), text
+    assert "of 1 too little could be read" in text, text
+    assert ("1 of them looks innocent, servers took half or more: 198.18.127.2 "
+            "(6 of 6, named by an operator)\n") in text, text
+    assert "1 of 2 other lines were refused nine times in ten" in text, text
+    # a class that blocks has no such thing, nor has one whose replies are not
+    # read
+    assert plan(running)[0]["dynamic"]["shadow"] is None
+    for off in (("read_replies = true;", ""), ('"log"', '"off"')):
+        running.reconfigure(SHADOW.replace(*off))
+        assert plan(running)[0]["shadow"]["shadow"] is None
+        assert "servers answer is not known: it takes smtp.read_replies" in \
+            running.cli("plan", "shadow").out
+    for number in (1, 2, 3):
+        assert running.cli("zombie", "clear", f"198.18.127.{number}").ok
+    running.restart(daemon.quick())
 
 
 @pytest.mark.parametrize("words", (("nobody",), ("--probe=0",),

@@ -1,6 +1,6 @@
 """`sallyport why': what an abuse desk reads to the person on the phone.
 
-Twelve situations, each with the whole text: times, counts and scores that depend
+Thirteen situations, each with the whole text: times, counts and scores that depend
 on the moment are put in brackets first.
 """
 
@@ -17,7 +17,8 @@ import pytest
 import daemon
 import net
 import proc
-from test_zombies import bot, config, show, wait_level
+from test_zombies import (ANOTHER, bot, config, dialogue, hop, hop_config,
+                          hop_once, show, wait_level)
 
 CGN = "198.18.64.1"
 
@@ -46,6 +47,10 @@ def why(gate, *args):
     text = re.sub(r"  \d+ of \d+ ", "  [n] of [n] ", text)
     return re.sub(r"\d+ (destinations|attempts an hour|attempts|sessions)",
                   r"[n] \1", text)
+
+
+def stamp():
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def cli(gate, *args):
@@ -204,6 +209,49 @@ Allowlist: no entry counts for it
 {NEW}{REFUSED}"""
 
 
+def test_three_suspect_lines_raise_their_56(desk):
+    """Its lines are /64, and somebody hops among them."""
+    home = ANOTHER
+    desk.reconfigure(hop_config(cgn_config()))
+    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 2))
+    for number in (0x21, 0x22, 0x23):
+        hop_once(desk, number, home)
+    wait_level(desk, home, "zombie")
+    quiet = hop(0x24, home)
+    proc.wait_until(lambda: "its lines together" in why(desk, quiet), "a row",
+                    5)
+    assert why(desk, quiet) == f"""\
+{quiet} is line 2001:db8:1:fd24::/64 of class hop; no lease says whose it is
+Allowlist: no entry counts for it
+{NEW}Its network {home}: zombie since [time]; 3 of its lines are suspect or more: \
+2001:db8:1:fd21::/64, 2001:db8:1:fd22::/64, 2001:db8:1:fd23::/64
+  so this line is treated as zombie
+  [time]: {home} zombie, was clean, by evidence: its lines together
+Its next connection to port 25 is refused with the text for zombies: zombie.action
+"""
+    # one of the three: its own level first
+    text = why(desk, hop(0x21, home))
+    assert "Level: suspect since [time]\n" in text, text
+    assert "  so this line is treated as zombie\n" in text, text
+    now = stamp()
+    proc.wait_until(lambda: stamp() > now, "the next second", 3)
+    cli(desk, "zombie", "clear", home, "--why", "all clean")
+    proc.wait_until(lambda: f"{home} clean, was zombie, by root: all clean"
+                    in why(desk, quiet), "the clearing", 5)
+    assert why(desk, quiet).endswith(REFUSED)
+    # what was then: the row of the ledger has the lines
+    text = why(desk, quiet, "--at", now)
+    assert f"Its network {home} then: zombie\n" in text, text
+    assert "then: zombie" not in why(desk, quiet, "--at", began)
+    told = json.loads(cli(desk, "--json", "report", "--since", began).out)
+    mine = next(one for one in told["lines"] if one["line"] == home)
+    assert mine["evidence"]["lines"] == 3, mine
+    assert mine["evidence"]["suspects"][0] == "2001:db8:1:fd21::/64", mine
+    assert "3 lines together: 2001:db8:1:fd21::/64" in cli(
+        desk, "report", "--since", began).out
+    desk.reconfigure(cgn_config())
+
+
 def test_cgn_wants_a_port(desk):
     assert why(desk, CGN).startswith(
         f"{CGN} is an address with many lines behind it of class mobile; ask "
@@ -311,8 +359,78 @@ def test_report_in_each_form(desk):
     page = ElementTree.fromstring(html.replace('<!DOCTYPE html>', "").replace(
         '<meta charset="utf-8">', ""))
     assert len(page.findall(".//table/tr")) == 3
-    assert len(page.findall(".//svg")) == 2 and page.findall(".//svg/rect")
+    assert len(page.findall(".//svg")) == 3 and page.findall(".//svg/rect")
     cli(desk, "lease", "release", line)
+
+
+def test_hours_and_lines_that_speak_alike(desk):
+    """What one table has counted, written by the control that a reload ends."""
+    desk.restart(config("block"))
+    began = stamp()
+    people = [net.fresh_line(4) for _ in range(22)]
+    bots = [net.fresh_line(4) for _ in range(3)]
+
+    def told():
+        return json.loads(cli(desk, "--json", "report", "--since", began).out)
+
+    def sums():
+        return [sum(one[key] for one in told()["hours"])
+                for key in ("attempts", "blocked")]
+    # of the daemon before this one, by now
+    attempts, blocked = sums()
+
+    def talk(line, *last):
+        dialogue("second", net.address("mxa", 4), "EHLO pc",
+                 "MAIL FROM:<kenji@isp.example>",
+                 "RCPT TO:<info@alpha.example>", *last,
+                 source_address=(line, 0))
+    for line in people + people[:1]:
+        talk(line, "QUIT")
+    for line in bots:
+        talk(line, "RSET")
+    # a level tells the ledger how a line speaks; three like all people, too
+    named = people[:3] + bots
+    for line in named:
+        cli(desk, "zombie", "add", line)
+    # nobody has counted yet whose speech is rare
+    proc.wait_until(lambda: told()["alike_unknown"] == 6, "the levels", 10)
+    assert told()["alike"] == [] and "not known yet: dialects are counted " \
+        "once an hour" in cli(desk, "report", "--since", began).out
+    desk.reconfigure(config("block"))
+    proc.wait_until(lambda: sums() == [attempts + 26, blocked + 26],
+                    "the hour", 15)
+    hours = [one for one in told()["hours"] if one["class"] == "dynamic"]
+    assert sum(one["lines"] for one in hours) >= 25, hours
+    assert sum(one["destinations"] for one in hours) >= 25, hours
+    assert max(one["zombie"] for one in hours) == 6, hours
+    assert told()["alike_unknown"] == 0
+    group, = told()["alike"]
+    assert sorted(group["lines"]) == sorted(bots), group
+    text = cli(desk, "report", "--since", began).out
+    assert f"dialect {group['dialect']}, 3 lines: " in text, text
+    assert f"Port 25: {attempts + 26} attempts, {blocked + 26} sessions " \
+        "blocked; at most " in text, text
+    html = cli(desk, "report", "--since", began, "--html").out
+    assert f"<li>dialect {group['dialect']}, 3 lines: " in html
+    page = ElementTree.fromstring(html.replace("<!DOCTYPE html>", "").replace(
+        '<meta charset="utf-8">', ""))
+    bars = [re.search(r"(\d+) attempts, (\d+) sessions", title.text).groups()
+            for title in page.findall(".//svg/g/title")]
+    assert [sum(int(bar[i]) for bar in bars) for i in (0, 1)] == sums(), bars
+    table = csv.DictReader(io.StringIO(
+        cli(desk, "report", "--since", began, "--csv").out))
+    alike = {row["line"]: row["alike"] for row in table}
+    assert {alike[line] for line in bots} == {group["dialect"]}, alike
+    assert {alike[line] for line in people[:3]} == {""}, alike
+    # the next part of the hour is added, by the one that a stop ends
+    talk(people[0], "QUIT")
+    talk(people[1], "QUIT")
+    desk.restart(config("block"))
+    proc.wait_until(lambda: sums() == [attempts + 28, blocked + 28],
+                    "the sum", 10)
+    for line in named:
+        cli(desk, "zombie", "clear", line)
+    desk.restart(cgn_config())
 
 
 def test_report_of_the_future_or_of_nothing(desk):

@@ -126,6 +126,121 @@ def test_a_bot_is_named_with_evidence_beside_a_person(gate):
     assert gate.cli("zombie", "clear", infected).ok
 
 
+# Lines of /64 below a /56: one machine may hop among them --------------------
+
+HOME, ANOTHER = "2001:db8:1:ff00::/56", "2001:db8:1:fd00::/56"
+
+
+def hop_config(text):
+    """With a class whose lines are /64."""
+    return text.replace("subscribers = (", f"""subscribers = (
+  {{ class = "hop"; prefixes = ( "{HOME}", "{ANOTHER}" );
+    line_len6 = 64;
+    port25 = "block"; enforce = "all"; }},""", 1)
+
+
+def hop(number, home=HOME):
+    """An address in one of the lines of a home."""
+    return home.replace("00::/56", f"{number:02x}::1")
+
+
+def line64(address):
+    return address.replace("::1", "::/64")
+
+
+def hop_once(gate, number, home=HOME):
+    """Just enough to be suspect, by one voice, in this /64."""
+    for destination in (0, 0, 0, 1, 2, 3, 4, 5):
+        bot(hop(number, home), 1, destination)
+    return wait_level(gate, hop(number, home), "suspect")
+
+
+def test_a_bot_that_hops_raises_its_56(acting):
+    gate = acting("block")
+    gate.reconfigure(hop_config(config("block")))
+    since = gate.here()
+    for number in (1, 2):
+        hop_once(gate, number)
+    # two are none; nothing is known of the /56, and its lines are as they were
+    assert show(gate, HOME) is None
+    refused = ("EHLO pc", "MAIL FROM:<kenji@isp.example>",
+               "RCPT TO:<info@alpha.example>", "QUIT")
+    stranger = dialogue("second", net.address("mxa", 6), *refused,
+                        source_address=(hop(0x77), 0))
+    assert URL not in str(stranger), stranger
+    hop_once(gate, 3)
+    known = wait_level(gate, HOME, "zombie")
+    assert known["rolled_up"] and known["lines"] == 3, known
+    suspects = [line64(hop(n)) for n in (1, 2, 3)]
+    assert known["suspects"] == suspects, known
+    assert known["evidence"]["helo"]["bad"] == 24, known
+    assert known["sessions"] == 24, known
+    told = said(gate, since, "zombie", HOME)
+    assert "class=hop was=clean" in told and "lines=3" in told, told
+    assert f'suspects="{" ".join(suspects)}"' in told, told
+    assert 'why="its lines together"' in told, told
+    # each line is what it was, but for what is done about it
+    assert show(gate, hop(1))["level"] == "suspect"
+    for number in (1, 0x77, 0xf0):      # one of them; quiet; never seen
+        since = gate.here()
+        answers = dialogue("second", net.address("mxa", 6), *refused,
+                           source_address=(hop(number), 0))
+        assert URL in str(answers[3]), answers
+        assert gate.wait_event(since, "block")["reason"] == "zombie"
+    # the neighbour's /56 is another one
+    assert URL not in str(dialogue(
+        "second", net.address("mxa", 6), *refused,
+        source_address=("2001:db8:1:fe01::1", 0)))
+    listed = gate.cli("zombies").out
+    assert f"{HOME}  " in listed and "its lines together" in listed, listed
+    # one line cleared: two are left, and the /56 is clean with it
+    assert gate.cli("zombie", "clear", hop(2), "--why", "reinstalled").ok
+    told = said(gate, since, "clear", HOME)
+    assert 'why="too few of its lines are suspect"' in told, told
+    assert URL not in str(dialogue("second", net.address("mxa", 6), *refused,
+                                   source_address=(hop(0x77), 0)))
+    # raised again, and cleared as a whole: nothing comes back
+    hop_once(gate, 4)
+    wait_level(gate, HOME, "zombie")
+    assert gate.cli("zombie", "clear", HOME, "--why", "all reinstalled").ok
+    since = gate.here()
+    for number in (1, 3, 4):
+        assert show(gate, hop(number))["level"] == "clean"
+    assert show(gate, HOME)["level"] == "clean"
+    # by hand, for all of a home
+    assert gate.cli("zombie", "add", HOME, "--why", "the police").ok
+    assert URL in str(dialogue("second", net.address("mxa", 6), *refused,
+                               source_address=(hop(0x55), 0)))
+    # in a network where each /64 is somebody else, nobody is raised
+    gate.reconfigure(hop_config(config("block")).replace(
+        "line_len6 = 64;", "line_len6 = 64; roll_up = false;"))
+    assert URL not in str(dialogue("second", net.address("mxa", 6), *refused,
+                                   source_address=(hop(0x55), 0)))
+    words = gate.cli("zombie", "show", HOME)
+    assert words.code == 1 and "a line of this class is a /64" in words.out
+    gate.reconfigure(hop_config(config("block")))
+    assert gate.cli("zombie", "clear", HOME).ok
+
+
+def test_a_raised_56_outlives_a_restart_and_follows_its_class(acting):
+    gate = acting("log")
+    gate.reconfigure(hop_config(config("log")))
+    for number in (0x11, 0x12, 0x13):
+        hop_once(gate, number)
+    known = wait_level(gate, HOME, "zombie")
+    gate.restart(hop_config(config("log")))
+    back = wait_level(gate, HOME, "zombie")
+    assert back["lines"] == 3 and back["suspects"] == known["suspects"], back
+    # a lease that says two of them are somebody else's: no home any more
+    for number, name in ((0x11, "anna"), (0x12, "bert")):
+        assert gate.cli("lease", "bind", line64(hop(number)), name).ok
+    wait_level(gate, HOME, "clean")
+    assert gate.cli("zombie", "clear", hop(0x13)).ok
+    for number in (0x11, 0x12):
+        assert gate.cli("zombie", "clear", hop(number)).ok
+        assert gate.cli("lease", "release", line64(hop(number))).ok
+
+
 def test_levels_outlive_control_and_a_reload(gate):
     gate.expected += ["control"]
     infected = net.fresh_line(4)

@@ -167,7 +167,7 @@ static const struct refusal {
 	{ "unknown key in a class", WITH("port25 = \"watch\"; xyzzy = 1;"),
 	  "F/s.conf:1: unknown option subscribers.xyzzy; expected one of class, "
 	  "prefixes, prefixes_file, port25, enforce, "
-	  "destinations_file, count, line_len6, port_block, "
+	  "destinations_file, count, line_len6, roll_up, port_block, "
 	  "abuse_contact, accounts, pop_before_smtp, block\n" },
 	{ "all errors, not the first",
 	  CLASS "gateway = { workers = -1;\n grace = \"x\"; nat = 3; };\n",

@@ -201,6 +201,133 @@ older_schema_is_brought_up(void **state)
 }
 
 static void
+note_level(void *arg, const struct ledger_level *e, const char *customer)
+{
+	(void)customer;
+	assert_string_equal(e->line, "198.18.3.7");
+	++*(unsigned *)arg;
+}
+
+/* Version 3 had levels, but no hours: what it had stays, what came works. */
+static void
+schema_3_gets_its_hours(void **state)
+{
+	struct ledger_level change = { .at = 5000, .line = "198.18.3.7",
+		.is = 3, .who = "evidence", .evidence = "{}" };
+	struct ledger_levels w = { .row = &change, .n = 1 };
+	struct ledger_hour row = { .at = 5400, .class = "dynamic", .lines = 1 };
+	struct ledger_hours h = { .row = &row, .n = 1 };
+	struct ledger *l = opened();
+	struct ledger_entry e = entry("198.18.3.7", ACTION_PASS, 0, "ticket");
+	char why[200];
+	unsigned n = 0;
+
+	(void)state;
+	assert_int_equal(ledger_put(l, &e), 1);
+	assert_int_equal(ledger_levels(l, &w, 5000, 90), 0);
+	ledger_close(&l);
+	sql("DROP TABLE hour; DROP TABLE dialect; PRAGMA user_version = 3");
+	/* the command line changes nothing, and says which daemon is older */
+	assert_null(ledger_open(path, true, why));
+	assert_non_null(strstr(why, "schema version 3"));
+	l = opened();
+	assert_int_equal(ledger_each_level(l, "198.18.3.7", 5000, 9,
+		note_level, &n), 0);
+	assert_int_equal(n, 1);
+	assert_int_equal(ledger_get(l, &e, &e), 1);
+	assert_int_equal(ledger_hours(l, &h, 5400, 90), 0);
+	ledger_close(&l);
+	sql("SELECT count(*) FROM hour WHERE class = 'dynamic'");
+	l = opened();
+	ledger_close(&l);
+}
+
+struct hours_told {
+	unsigned n;
+	struct ledger_hour hour[8];
+	unsigned ndialects;
+	struct ledger_dialect dialect[8];
+};
+
+static void
+note_hour(void *arg, const struct ledger_hour *e)
+{
+	struct hours_told *t = arg;
+
+	assert_in_range(t->n, 0, 7);
+	t->hour[t->n++] = *e;
+}
+
+static void
+note_dialect(void *arg, uint64_t table, const struct ledger_dialect *e)
+{
+	struct hours_told *t = arg;
+
+	assert_int_equal(table, UINT64_MAX - 1);
+	t->dialect[t->ndialects++] = *e;
+}
+
+static void
+told_since(struct ledger *l, int64_t since, struct hours_told *t)
+{
+	memset(t, 0, sizeof(*t));
+	assert_int_equal(ledger_each_hour(l, since, note_hour, t), 0);
+	assert_int_equal(ledger_each_dialect(l, since, note_dialect, t), 0);
+}
+
+/* Two processes of one hour, classes apart; what is old goes. */
+static void
+hours_add_up_and_are_forgotten(void **state)
+{
+	enum { DAY = 86400, NOW = 100 * DAY };
+	struct ledger_hour row[] = {
+		{ .at = NOW, .class = "dynamic", .lines = 10, .attempts = 100,
+		  .destinations = 40, .blocked = 60, .level = { 7, 1, 0, 2 } },
+		{ .at = NOW, .class = "fixed", .lines = 1, .attempts = 1,
+		  .destinations = 1, .level = { 1 } },
+	};
+	struct ledger_dialect dialect[] = { { 0, 900 }, { 0xc6a2, 300 } };
+	struct ledger_hours h = { row, 2, dialect, 2, NOW, UINT64_MAX - 1 };
+	struct ledger *l = opened();
+	struct hours_told t;
+
+	(void)state;
+	assert_int_equal(ledger_hours(l, &h, NOW, 90), 0);
+	row[0].lines = 4;
+	row[0].attempts = 7;
+	row[0].blocked = 5;
+	row[0].destinations = 50;
+	row[0].level[1] = 3;
+	dialect[1].lines = 200;
+	h.n = 1;
+	assert_int_equal(ledger_hours(l, &h, NOW, 90), 0);
+	told_since(l, NOW, &t);
+	assert_int_equal(t.n, 2);
+	assert_string_equal(t.hour[0].class, "dynamic");
+	assert_int_equal(t.hour[0].lines, 10);
+	assert_int_equal(t.hour[0].attempts, 107);
+	assert_int_equal(t.hour[0].blocked, 65);
+	assert_int_equal(t.hour[0].destinations, 50);
+	assert_int_equal(t.hour[0].level[0], 5);
+	assert_int_equal(t.hour[0].level[1], 3);
+	assert_int_equal(t.hour[0].level[3], 2);
+	assert_int_equal(t.hour[1].attempts, 1);
+	assert_int_equal(t.ndialects, 2);
+	assert_int_equal(t.dialect[1].lines, 300);
+	told_since(l, NOW + 1, &t);
+	assert_int_equal(t.n + t.ndialects, 0);
+	/* ninety days later: the day counts, not the hour */
+	h.n = h.ndialects = 0;
+	assert_int_equal(ledger_hours(l, &h, NOW + 90 * DAY, 90), 0);
+	told_since(l, 0, &t);
+	assert_int_equal(t.n, 2);
+	assert_int_equal(ledger_hours(l, &h, NOW + 90 * DAY + 1, 90), 0);
+	told_since(l, 0, &t);
+	assert_int_equal(t.n + t.ndialects, 0);
+	ledger_close(&l);
+}
+
+static void
 rubbish_is_refused_and_left_alone(void **state)
 {
 	static const char text[] = "not a database, but somebody's letter. ";
@@ -393,6 +520,8 @@ main(void)
 		cmocka_unit_test_setup(later_schema_is_refused_and_left_alone,
 			fresh),
 		cmocka_unit_test_setup(older_schema_is_brought_up, fresh),
+		cmocka_unit_test_setup(schema_3_gets_its_hours, fresh),
+		cmocka_unit_test_setup(hours_add_up_and_are_forgotten, fresh),
 		cmocka_unit_test_setup(rubbish_is_refused_and_left_alone, fresh),
 		cmocka_unit_test_setup(a_damaged_page_is_found, fresh),
 		cmocka_unit_test_setup(a_killed_writer_leaves_whole_transactions,

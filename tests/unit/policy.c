@@ -96,6 +96,7 @@ setup(void **state)
 
 		classes[i].effective = (enum action)i;
 		classes[i].line_len6 = i == ACTION_BLOCK ? 64 : 56;
+		classes[i].roll_up = i == ACTION_BLOCK;
 		classes[i].port_block = i == ACTION_WATCH ? 1024 : 0;
 		snprintf(text, sizeof(text), "198.18.%d.0/24", i);
 		add(conf.class_lpm, text, i);
@@ -335,6 +336,11 @@ zombies(void **state)
 		/* own host; POP3; exempt; not captured by a policy */
 		{ "198.18.2.1", "203.0.113.1:25", ZOMBIE_BLOCK, LEVEL_ZOMBIE,
 			TREAT_RELAY, REASON_NONE, false },
+		/* the /56 that its line, a /64, is in */
+		{ "2001:db8:3:1201::1", "2001:db8:f::1", ZOMBIE_BLOCK,
+			LEVEL_ZOMBIE, TREAT_BLOCK, REASON_ZOMBIE, false },
+		{ "2001:db8:3:1201::1", "2001:db8:f::1", ZOMBIE_BLOCK,
+			LEVEL_PROBABLE, TREAT_BLOCK, REASON_POLICY, true },
 		{ "198.18.2.1", "203.0.113.1:110", ZOMBIE_BLOCK, LEVEL_ZOMBIE,
 			TREAT_POP3, REASON_NONE, false },
 		{ "198.18.3.7", FOREIGN, ZOMBIE_BLOCK, LEVEL_ZOMBIE, TREAT_RELAY,

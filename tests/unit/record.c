@@ -281,6 +281,34 @@ destinations_bounds(void **state)
 	assert_true(fabs(table_destinations(p->r) - 256 * log(4)) < 1e-9);
 }
 
+/* Of a window by its number: the running one, the one before, no other. */
+static void
+destinations_by_window(void **state)
+{
+	static const struct {
+		unsigned ten_in, five_in, asked;
+		double want;
+	} rows[] = {
+		{ 7, 8, 8, 5 }, { 7, 8, 7, 10 }, { 7, 8, 6, 0 }, { 7, 8, 9, 0 },
+		{ 7, 9, 9, 5 }, { 7, 9, 8, 0 }, { 7, 9, 7, 0 },
+		{ 65535, 65536, 65535, 10 }, { 65535, 65536, 65536, 5 },
+	};
+	struct place *p = *state;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct line_key k = { .family = AF_INET, .len = 32,
+			.ip = { 198, 18, 9, (uint8_t)i } };
+		struct place q = { p->t, table_enter(p->t, &k, 1), 0 };
+
+		for (unsigned n = 0; n < 15; n++)
+			contact_n(&q, (n < 10 ? rows[i].ten_in : rows[i].five_in)
+				* HOUR, n, true);
+		/* two may share a bit */
+		assert_true(fabs(table_destinations_in(q.r,
+			(uint16_t)rows[i].asked) - rows[i].want) < 2.5);
+	}
+}
+
 /* Random gaps from none to days: the counter against exp2(). */
 static void
 rate_against_double(void **state)
@@ -331,7 +359,8 @@ main(void)
 		T(first_contact), T(other_networks_are_new), T(retransmissions),
 		T(retransmitted_contact), T(counts), T(windows), T(full_map),
 		T(forged), T(destinations_bounds), T(rate_against_double),
-		T(steady_rate), cmocka_unit_test(linear_counting),
+		T(steady_rate), T(destinations_by_window),
+		cmocka_unit_test(linear_counting),
 	};
 
 	return cmocka_run_group_tests_name("record", tests, NULL, NULL);

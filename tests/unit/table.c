@@ -432,6 +432,7 @@ suspects_of_a_parent(void **state)
 	struct table *t = table_new(1000);
 	struct line_key k = { .family = AF_INET6, .len = 64,
 		.ip = { 0x20, 1, 0xd, 0xb8, 0, 1, 0x22, 0 } }, parent, of_v4;
+	struct line_record *line[256];
 	unsigned found;
 
 	(void)state;
@@ -451,12 +452,15 @@ suspects_of_a_parent(void **state)
 	k.ip[6] = 0x23;
 	assert_int_equal(table_set_level(t, table_enter(t, &k, table_now(t)),
 		&k, 3), 0);
-	found = table_suspects_below(t, &parent, 64, 1, 256);
+	found = table_suspects_below(t, &parent, 64, 1, line, 256);
 	assert_int_equal(found, 5);
-	assert_int_equal(table_suspects_below(t, &parent, 64, 2, 256), 3);
-	assert_int_equal(table_suspects_below(t, &parent, 64, 1,
-		TABLE_PARENT_SUSPECTS), TABLE_PARENT_SUSPECTS);
-	assert_int_equal(table_suspects_below(t, &parent, 56, 1, 256), 0);
+	for (unsigned n = 0; n < found; n++) {
+		assert_true(table_key(t, line[n], &k));
+		assert_int_equal(k.ip[7], n * 48);
+	}
+	assert_int_equal(table_suspects_below(t, &parent, 64, 2, line, 256), 3);
+	assert_int_equal(table_suspects_below(t, &parent, 64, 1, line, 3), 3);
+	assert_int_equal(table_suspects_below(t, &parent, 56, 1, line, 256), 0);
 	table_free(&t);
 }
 
