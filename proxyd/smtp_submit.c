@@ -660,6 +660,8 @@ static const struct {
 	{ REASON_CONNECT_FAILED, "421 4.4.1", "cannot be reached" },
 	{ REASON_CONNECT_TIMEOUT, "421 4.4.1", "does not answer" },
 	{ REASON_FORBIDDEN, "421 4.4.1", "is not a permitted destination" },
+	{ REASON_NO_ADDRESS, "421 4.4.3",
+		"its submission host has no address for your line" },
 	{ REASON_NO_SOCKET, "421 4.3.2", "cannot be dialled just now" },
 	{ REASON_TLS_FAILED, "421 4.7.5", "TLS failed" },
 	{ REASON_TLS_TIMEOUT, "421 4.7.5", "TLS handshake timed out" },

@@ -63,6 +63,19 @@ upstream_find(const struct upstream *u, const struct addr *a)
 }
 
 bool
+upstream_host(const struct upstream *u, int index, uint8_t family,
+	unsigned spread, unsigned nth, struct addr *host_r)
+{
+	(void)u;
+	(void)index;
+	(void)family;
+	(void)spread;
+	(void)nth;
+	(void)host_r;
+	return false;
+}
+
+bool
 upstream_is_own(const struct upstream *u, const struct addr *a)
 {
 	(void)u;

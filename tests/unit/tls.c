@@ -114,7 +114,7 @@ visit(struct tls *t, const char *name, unsigned index, struct addr to)
 		.pins = pins, .npins = npins };
 
 	assert_int_equal(BIO_new_bio_pair(&near, 1 << 20, &far, 1 << 20), 1);
-	SSL *client = tls_open(t, &known, index, &to, near);
+	SSL *client = tls_open(t, &known, name, index, &to, near);
 	SSL *other = SSL_new(server);
 	assert_non_null(client);
 	assert_non_null(other);
@@ -372,7 +372,7 @@ try_offer(struct tls *t, struct addr to, bool offer, bool never, bool *again_r)
 	SSL *other = SSL_new(server), *client;
 
 	assert_int_equal(BIO_new_bio_pair(&near, 1 << 20, &far, 1 << 20), 1);
-	client = tls_open(t, &named, 0, &to, near);
+	client = tls_open(t, &named, NAME, 0, &to, near);
 	assert_non_null(client);
 	if (offer)
 		tls_offer(client, "imap");
