@@ -21,7 +21,7 @@
 #include "tools/mailpeer.h"
 
 #define LINE_LEN 8192
-#define DEPTH 4		/* of includes */
+#define DEPTH 8		/* of includes */
 #define TIMES_MAX 10000000ul
 
 const char *const mp_verb_word[MP_VERB_COUNT] = {
@@ -316,18 +316,21 @@ read_file(struct reader *r, const char *path)
 {
 	struct mp_script *s = r->script;
 	FILE *f = fopen(path, "re");
+	unsigned i = 0;
 	int rc;
 
 	if (f == NULL) {
 		fprintf(stderr, "%s: %s\n", path, strerror(errno));
 		return -1;
 	}
-	if (s->nfiles == sizeof(s->file) / sizeof(s->file[0]) ||
-	    (s->file[s->nfiles] = strdup(path)) == NULL) {
+	while (i < s->nfiles && strcmp(s->file[i], path) != 0)
+		i++;
+	if (i == sizeof(s->file) / sizeof(s->file[0]) || (i == s->nfiles &&
+	    (s->file[s->nfiles++] = strdup(path)) == NULL)) {
 		fclose(f);
 		return wrong(r, "too many files", path);
 	}
-	r->file = s->file[s->nfiles++];
+	r->file = s->file[i];
 	r->line = 0;
 	rc = read_lines(r, f);
 	fclose(f);

@@ -83,7 +83,7 @@ def pytest_runtest_makereport(item, call):
 
 ORDER = ("test_lab", "test_kernel", "test_nfq_kernel", "test_scenes", "test_processes",
          "test_certificates", "test_first", "test_plan", "test_allow",
-         "test_rules", "test_peers", "test_review", "test_topologies",
+         "test_rules", "test_scenarios", "test_peers", "test_review", "test_topologies",
          "test_probe", "test_failures", "test_repair", "test_flood",
          "test_lease", "test_volume", "test_imap", "test_limits", "test_submit",
          "test_origin", "test_host", "test_opportune",
