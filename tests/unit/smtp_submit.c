@@ -2,9 +2,9 @@
  * smtp_submit.c - unit tests of proxyd/smtp_submit.c
  *
  * Both sides of a session as scripts (tests/drive.h): what client and server
- * send, what each gets, and that nobody gets more. Every script is played whole
- * and an octet at a time, unless it is about what stands in one read. In all of
- * them nothing but EHLO and STARTTLS may reach the server before TLS.
+ * send, what each gets, and that nobody gets more. Every script is played whole,
+ * an octet at a time and cut in two at each octet, unless it is about what stands
+ * in one read. In all of them nothing but EHLO and STARTTLS may reach the server before TLS.
  */
 #include "tests/submit.h"
 
