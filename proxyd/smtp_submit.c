@@ -691,6 +691,11 @@ submit_farewell(struct machine *m, enum reason why, const char *detail,
 	const char *code = "421 4.3.2", *words = "try again later";
 
 	m->reason = why;
+	/* Some clients read only the code of a reply's first line: behind half of
+	 * a final one that may say 250, our 451 would be part of it. Without an
+	 * end it is no reply, and the message stays with the client. */
+	if (m->u.smtp.state == SMTP_FINAL && m->u.smtp.code != 0)
+		return;
 	for (size_t i = 0; i < sizeof(farewell_table) /
 		sizeof(farewell_table[0]); i++)
 		if (farewell_table[i].reason == why) {
