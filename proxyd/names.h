@@ -2,10 +2,11 @@
  * names.h - which addresses the configured servers have
  *
  * Every host of the configuration (conf_host(): a server, or its
- * submission_host) is one `server' here. Its name is resolved (A and AAAA) and resolved again when its TTL
- * is over; an address stays known for seven days after it was last seen, for
- * big providers rotate thousands and another resolver gives others. Literal
- * addresses of the configuration are always known. Control only.
+ * submission_host) is one `server' here. Its name is resolved (A and AAAA) and
+ * resolved again when its TTL is over; an address stays known for seven days
+ * after it was last seen, for big providers rotate thousands and another resolver
+ * gives others. Literal addresses of the configuration are always known. Control
+ * only.
  */
 #ifndef SALLYPORT_NAMES_H
 #define SALLYPORT_NAMES_H

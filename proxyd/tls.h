@@ -28,8 +28,9 @@ void tls_free(struct tls **t);
 /*
  * A client connection object: SNI and verification for name (the server's, or
  * its submission_host), the server's pins, a ticket of that host and address if
- * there is one. index: of the host in the configuration (conf_host()). bio becomes its transport and is freed with it.
- * NULL: no memory (bio freed). server must outlive the handshake.
+ * there is one. index: of the host in the configuration (conf_host()). bio
+ * becomes its transport and is freed with it. NULL: no memory (bio freed). server
+ * must outlive the handshake.
  */
 SSL *tls_open(struct tls *t, const struct server_conf *server,
 	const char *name, unsigned index, const struct addr *to, BIO *bio);

@@ -218,13 +218,14 @@ play_send(const struct player *y)
 	const struct mp_step *s = y->step;
 	size_t tail = s->verb == MP_SEND ? 2 : 0;
 	size_t one = s->len + tail, n = one * s->times;
-	uint8_t *all = malloc(n + 1);
+	uint8_t *all;
 	int rc;
 
-	if (all == NULL || nothing_left(y) == -1) {
-		free(all);
+	if (nothing_left(y) == -1)
 		return -1;
-	}
+	all = n <= MP_RECEIVED_MAX ? calloc(1, n + 1) : NULL;
+	if (all == NULL)
+		return differs(y, "there is no room for so much");
 	for (unsigned i = 0; i < s->times; i++) {
 		memcpy(all + i * one, s->text, s->len);
 		memcpy(all + i * one + s->len, "\r\n", tail);

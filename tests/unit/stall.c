@@ -119,7 +119,7 @@ pour(void)
  */
 
 static bool
-gets(struct heard *h, const char *text)
+has_got(struct heard *h, const char *text)
 {
 	size_t n = strlen(text);
 
@@ -144,10 +144,10 @@ step(const char *what)
 		put(true, line, (size_t)n - 2);
 		return true;
 	case 'c':
-		return gets(&client, what + 2);
+		return has_got(&client, what + 2);
 	case 's':
 		listen_to(&served, server_fd, inside);
-		return gets(&served, what + 2);
+		return has_got(&served, what + 2);
 	case 'T':
 		handshake();
 		listen_all();
