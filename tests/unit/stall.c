@@ -134,7 +134,8 @@ static bool
 step(const char *what)
 {
 	char line[256];
-	int n = snprintf(line, sizeof(line), "%s\r\n", what + 2);
+	int n = snprintf(line, sizeof(line), "%s\r\n", what[1] == ' ' ?
+		what + 2 : "");
 
 	switch (what[0]) {
 	case 'C': case 'S':
