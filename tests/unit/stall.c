@@ -293,6 +293,7 @@ end(void)
 {
 	SSL_free(inside);
 	inside = NULL;
+	tls_free(&relay.tls);
 	(void)teardown(NULL);
 }
 
