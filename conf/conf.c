@@ -368,6 +368,21 @@ server_plain(struct load *l, const struct server_conf *v, config_setting_t *s,
 }
 
 static void
+server_host(struct load *l, const struct server_conf *v, config_setting_t *s)
+{
+	if (v->submission_host == NULL)
+		return;
+	if (child(s, "submission") == NULL)
+		complain_at(l, child(s, "submission_host"),
+			"servers.submission_host without submission; expected "
+			"submission = \"tls:465\" or \"starttls:587\" too");
+	if (v->name != NULL && strcmp(v->submission_host, v->name) == 0)
+		complain_at(l, child(s, "submission_host"),
+			"servers.submission_host is the server itself; expected "
+			"another host, or no submission_host");
+}
+
+static void
 servers_check(struct load *l, config_setting_t *list)
 {
 	struct conf *c = l->conf;
@@ -397,6 +412,7 @@ servers_check(struct load *l, config_setting_t *list)
 			complain_at(l, s, "server \"%s\" has no service; "
 				"expected submission, starttls, pop3, imap or "
 				"own", v->name != NULL ? v->name : "?");
+		server_host(l, v, s);
 		server_plain(l, v, s, &v->pop3, "pop3");
 		server_plain(l, v, s, &v->imap, "imap");
 		if (c->nat && v->source == FROM_CLIENT)

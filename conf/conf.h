@@ -144,6 +144,9 @@ enum proxy { PROXY_OFF, PROXY_SUBMISSION, PROXY_ALL };
 struct server_conf {
 	char *name;		/* verified against the certificate, sent as SNI */
 	struct endpoint submission;
+	char *submission_host;	/* another host with it, and with starttls:
+				 * resolved and verified by this name; NULL:
+				 * the address dialled, by name */
 	struct endpoint pop3, imap;
 	uint16_t starttls;	/* port whose STARTTLS is shown to clients; 0: none */
 	char **pins;		/* "sha256/BASE64" of public keys, one of which the
@@ -309,6 +312,13 @@ struct conf {
 	 * allow. */
 	const struct allowmap *ledger;
 };
+
+/*
+ * Every host name that is resolved, by number: those of servers first, under
+ * their index, then as many for their submission_host, of which most are NULL.
+ */
+size_t conf_hosts(const struct conf *conf);
+const char *conf_host(const struct conf *conf, size_t host);
 
 /* Does any listed server take submissions? Without one no line can be given
  * the submit action. */

@@ -131,6 +131,19 @@ conf_class_counts(const struct class_conf *k)
 	return k->count;
 }
 
+size_t
+conf_hosts(const struct conf *conf)
+{
+	return 2 * conf->nservers;
+}
+
+const char *
+conf_host(const struct conf *conf, size_t host)
+{
+	return host < conf->nservers ? conf->servers[host].name :
+		conf->servers[host - conf->nservers].submission_host;
+}
+
 enum source
 conf_source(const struct conf *conf, int server)
 {

@@ -64,8 +64,10 @@ explain_submit(const struct conf *c, FILE *out)
 
 		if (v->submission.mode == TLS_NONE)
 			continue;
-		fprintf(out, "      %s port %u (%s)", v->name,
-			v->submission.port,
+		fprintf(out, "      %s", v->name);
+		if (v->submission_host != NULL)
+			fprintf(out, ": at %s", v->submission_host);
+		fprintf(out, " port %u (%s)", v->submission.port,
 			v->submission.mode == TLS_IMPLICIT ? "TLS" :
 				"STARTTLS");
 		if (v->starttls != 0)

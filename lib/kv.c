@@ -32,6 +32,7 @@ static const struct {
 	{ "dur", "event.duration" },	{ "src", "source" },
 	{ "up", "source.bytes" },	{ "out", "source.nat" },
 	{ "dst", "destination" },	{ "down", "destination.bytes" },
+	{ "via", "destination.nat" },
 	{ "server", "destination.domain" },
 	{ "tls", "tls.version" },	{ "detail", "error.message" },
 	{ "error", "error.message" },	{ "who", "user.name" },

@@ -151,13 +151,13 @@ bio_new(struct chan *c)
 
 int
 chan_tls(struct chan *c, struct tls *t, const struct server_conf *server,
-	unsigned index, const struct addr *to)
+	const char *name, unsigned index, const struct addr *to)
 {
 	BIO *bio = bio_new(c);
 
 	if (bio == NULL)
 		return -1;
-	c->ssl = tls_open(t, server, index, to, bio);
+	c->ssl = tls_open(t, server, name, index, to, bio);
 	return c->ssl == NULL ? -1 : 0;
 }
 

@@ -85,7 +85,7 @@ size_t chan_pending(const struct chan *c);
 /* Start TLS as a client; -1: no memory. Then chan_handshake until it is not 0:
  * 1 done, -1 failed (tls_failure tells why). */
 int chan_tls(struct chan *c, struct tls *t, const struct server_conf *server,
-	unsigned index, const struct addr *to);
+	const char *name, unsigned index, const struct addr *to);
 int chan_handshake(struct chan *c);
 
 /* Close our direction (close_notify first); what waits must be flushed. */

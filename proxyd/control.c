@@ -41,7 +41,7 @@ count_usable(const struct control *c)
 {
 	size_t total = 0;
 
-	for (size_t i = 0; i < c->conf->nservers; i++) {
+	for (size_t i = 0; i < conf_hosts(c->conf); i++) {
 		size_t n;
 		const struct known_addr *k = names_list(c->names, i, &n);
 
@@ -118,7 +118,7 @@ build_snapshot(struct relay *r)
 	if (allow)
 		at = put_allow(c, at);
 	at = put_record(at, SNAPSHOT_FIRST, 0, NULL);
-	for (size_t i = 0; i < c->conf->nservers; i++) {
+	for (size_t i = 0; i < conf_hosts(c->conf); i++) {
 		size_t n;
 		const struct known_addr *k = names_list(c->names, i, &n);
 

@@ -104,25 +104,38 @@ show_address(const struct known_addr *k, int64_t now)
 	return one;
 }
 
+/* A server, or the host that takes its submissions. */
+static json_t *
+show_host(const struct control *c, size_t host, int64_t now)
+{
+	size_t n;
+	const struct known_addr *k = names_list(c->names, host, &n);
+	int64_t failing = names_failing(c->names, host);
+	json_t *addresses = json_array();
+	json_t *one = json_pack("{s:s,s:o}", "name", conf_host(c->conf, host),
+		"addresses", addresses);
+
+	for (size_t j = 0; j < n; j++)
+		json_array_append_new(addresses, show_address(&k[j], now));
+	if (failing >= 0)
+		json_object_set_new(one, "failing",
+			json_integer((json_int_t)failing));
+	return one;
+}
+
 static json_t *
 show_servers(const struct control *c, int64_t now)
 {
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < c->conf->nservers; i++) {
-		size_t n;
-		const struct known_addr *k = names_list(c->names, i, &n);
-		int64_t failing = names_failing(c->names, i);
-		json_t *addresses = json_array();
-		json_t *one;
+		const struct server_conf *s = &c->conf->servers[i];
+		json_t *one = show_host(c, i, now);
 
-		for (size_t j = 0; j < n; j++)
-			json_array_append_new(addresses, show_address(&k[j], now));
-		one = json_pack("{s:s,s:b,s:o}", "name", c->conf->servers[i].name,
-			"own", c->conf->servers[i].own, "addresses", addresses);
-		if (failing >= 0)
-			json_object_set_new(one, "failing",
-				json_integer((json_int_t)failing));
+		json_object_set_new(one, "own", json_boolean(s->own));
+		if (s->submission_host != NULL)
+			json_object_set_new(one, "submission_host", show_host(c,
+				c->conf->nservers + i, now));
 		json_array_append_new(list, one);
 	}
 	return list;

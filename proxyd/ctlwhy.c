@@ -119,6 +119,10 @@ put_treatment(const struct conf *conf, const struct table *t,
 	json_object_set_new(o, "slow", json_boolean(d->is_slow));
 	json_object_set_new(o, "server", d->server == -1 ? json_null() :
 		json_string(conf->servers[d->server].name));
+	if (d->server != -1 &&
+	    conf->servers[d->server].submission_host != NULL)
+		json_object_set_new(o, "submission_host", json_string(
+			conf->servers[d->server].submission_host));
 	json_object_set_new(o, "pass_destination", json_boolean(
 		policy_is_pass_destination(conf, dst, d->server)));
 }

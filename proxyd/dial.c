@@ -6,20 +6,53 @@
  * reason; time limits are session.c's. Decides neither whom to dial nor what is
  * said: that is the machine's.
  *
+ * Submission goes to the address dialled, or to the server's submission_host:
+ * to its addresses one after the other, until one takes the connection.
+ *
  * Called by session.c, and by the loop when a socket has come. The server
  * controls the handshake and its certificate; clear octets on either side of
  * a switch to TLS end the session (TRAPS 1 and 2).
  */
 #include <errno.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "conf/conf.h"
 #include "proxyd/identity.h"
 #include "proxyd/opportune.h"
 #include "proxyd/origin.h"
 #include "proxyd/session.h"
 #include "proxyd/tls.h"
+
+/* DESIGN.md section 6: 5 s an address, 15 s in all. */
+#define ADDRESSES_TRIED 3
+
+/* Where submission of this session goes instead of the address dialled. */
+static const char *
+other_host(const struct session *s)
+{
+	return s->kind == EVENT_SUBMIT && s->context.server != NULL ?
+		s->context.server->submission_host : NULL;
+}
+
+static bool
+find_host(const struct session *s, unsigned nth, struct addr *host_r)
+{
+	return upstream_host(s->relay->upstream, s->server, s->src.family,
+		(unsigned)s->id, nth, host_r);
+}
+
+static struct addr
+target(const struct session *s)
+{
+	struct addr to = s->via.family != 0 ? s->via : s->origin;
+
+	if (s->machine.dial.port != 0)
+		to.port = s->machine.dial.port;
+	return to;
+}
 
 static void
 upstream_ready(struct session *s)
@@ -84,15 +117,25 @@ check_connect(struct session *s)
 		connected(s);
 }
 
-void
-dial_begin(struct session *s)
+/* Lines' own addresses reach only hosts of their own family. */
+static void
+no_address(struct session *s, const char *host)
 {
-	struct addr to = s->origin, from = s->src;
+	char why[EVENT_DETAIL_MAX];
+
+	snprintf(why, sizeof(why), "%.120s%s", host,
+		conf_source(s->relay->conf, s->server) == SOURCE_GATEWAY ? "" :
+		s->src.family == AF_INET6 ? ", IPv6" : ", IPv4");
+	session_fail(s, REASON_NO_ADDRESS, why);
+}
+
+static void
+dial_target(struct session *s)
+{
+	struct addr to = target(s), from = s->src;
 	struct chan *c = &s->side[SERVER];
 	int fd;
 
-	if (s->machine.dial.port != 0)
-		to.port = s->machine.dial.port;
 	from.port = 0;
 	s->machine.notes.stage = s->machine.notes.stage < STAGE_CONNECT ?
 		STAGE_CONNECT : s->machine.notes.stage;
@@ -121,6 +164,35 @@ dial_begin(struct session *s)
 			strerror(errno));
 		break;
 	}
+}
+
+void
+dial_begin(struct session *s)
+{
+	const char *host = other_host(s);
+
+	if (host != NULL && !find_host(s, s->tries, &s->via)) {
+		no_address(s, host);
+		return;
+	}
+	if (host != NULL)
+		s->via.port = s->machine.dial.port;
+	dial_target(s);
+}
+
+bool
+dial_next(struct session *s, enum reason why)
+{
+	struct addr next;
+
+	if ((why != REASON_CONNECT_FAILED && why != REASON_CONNECT_TIMEOUT &&
+		why != REASON_FORBIDDEN) || other_host(s) == NULL ||
+	    s->tries + 1 >= ADDRESSES_TRIED || !find_host(s, s->tries + 1, &next))
+		return false;
+	session_act(s, ACT_HANGUP);
+	s->tries++;
+	dial_begin(s);
+	return true;
 }
 
 static void
@@ -169,15 +241,19 @@ void
 dial_tls(struct session *s)
 {
 	struct chan *c = &s->side[SERVER];
-	struct addr to = s->origin;
+	const struct server_conf *server = s->context.server;
+	const char *host = other_host(s);
+	struct addr to = target(s);
+	size_t index = (size_t)s->server;
 
-	to.port = s->machine.dial.port;
+	if (host != NULL)
+		index += s->relay->conf->nservers;
 	if (c->view_len > 0) {
 		session_fail(s, REASON_TLS_INJECTION, "");
 		return;
 	}
-	if (chan_tls(c, s->relay->tls, s->context.server,
-		(unsigned)s->server, &to) == -1) {
+	if (chan_tls(c, s->relay->tls, server, host != NULL ? host :
+		server->name, (unsigned)index, &to) == -1) {
 		session_fail(s, REASON_NO_MEMORY, "");
 		return;
 	}

@@ -137,7 +137,7 @@ event_check(const struct report *e, const struct conf *c)
 		e->envelope.to.len > ENVELOPE_MAX)
 		return -1;
 	if (check_line(e, c) != 0 || check_addr(&e->src) != 0 || check_addr(&e->dst) != 0 ||
-		check_addr(&e->out) != 0)
+		check_addr(&e->out) != 0 || check_addr(&e->via) != 0)
 		return -1;
 	return check_esc(e->esc, sizeof(e->esc));
 }
@@ -159,6 +159,8 @@ render_parties(struct kv *k, const struct report *e, const struct conf *c)
 		kv_addr_port(k, "dst", &e->dst);
 	if (e->out.family != 0)
 		kv_addr_port(k, "out", &e->out);
+	if (e->via.family != 0)
+		kv_addr_port(k, "via", &e->via);
 	if (e->server_index >= 0)
 		kv_word(k, "server", c->servers[e->server_index].name);
 	if (e->account > 0)

@@ -56,6 +56,7 @@ struct report {
 	uint64_t bytes_up, bytes_down;	/* client->server, server->client */
 	struct line_key line;	/* family 0: none */
 	struct addr src, dst, out;
+	struct addr via;	/* of the server's submission_host, dialled for dst */
 	char esc[12];		/* enhanced status code with code, or "" */
 	char helo[EVENT_HELO_MAX];	/* as the client sent it, raw */
 	char detail[EVENT_DETAIL_MAX];	/* library's or server's words, raw */

@@ -36,11 +36,15 @@ static const uint16_t queued_ports[] = { 25, 465, 587 };
 
 /* ---- server addresses ---- */
 
+/* What is known of a submission_host is only kept for the next control. */
 static bool
 belongs(const struct conf *conf, size_t server, enum addr_set set)
 {
-	const struct server_conf *s = &conf->servers[server];
+	const struct server_conf *s;
 
+	if (server >= conf->nservers)
+		return false;
+	s = &conf->servers[server];
 	if (set == ADDR_SET_OWN)
 		return s->own && conf->pass_own;
 	if (set == ADDR_SET_POP3)
@@ -117,7 +121,7 @@ gatekeeper_server_addr(struct parent *p, const struct msg *m)
 {
 	const struct addr *a = &m->addr;
 
-	if (m->n >= p->conf->nservers || m->m > 1 || a->port != 0 ||
+	if (m->n >= conf_hosts(p->conf) || m->m > 1 || a->port != 0 ||
 		(a->family != AF_INET && a->family != AF_INET6) ||
 		addr_special(a) != NULL)
 		return -1;
@@ -143,7 +147,7 @@ gatekeeper_announce(struct parent *p, struct child *control)
 		if (p->port[i].used)
 			child_send_simple(control, MSG_GATE, p->port[i].port,
 				p->port[i].state);
-	for (size_t i = 0; i < p->conf->nservers; i++)
+	for (size_t i = 0; i < conf_hosts(p->conf); i++)
 		for (size_t j = p->server[i].nliteral; j < p->server[i].n; j++) {
 			m.n = (uint32_t)i;
 			m.addr = p->server[i].addr[j];
@@ -165,7 +169,7 @@ free_servers(struct server_known *server, size_t n)
 static struct server_known *
 new_servers(const struct conf *conf)
 {
-	struct server_known *server = calloc(conf->nservers + 1,
+	struct server_known *server = calloc(conf_hosts(conf) + 1,
 		sizeof(*server));
 
 	for (size_t i = 0; server != NULL && i < conf->nservers; i++) {
@@ -173,7 +177,7 @@ new_servers(const struct conf *conf)
 
 		for (size_t j = 0; j < conf->servers[i].naddresses; j++)
 			if (remember(k, &conf->servers[i].addresses[j]) != 0) {
-				free_servers(server, conf->nservers);
+				free_servers(server, conf_hosts(conf));
 				return NULL;
 			}
 		k->nliteral = k->n;
@@ -212,21 +216,29 @@ gatekeeper_close(struct parent *p)
 	if (p->probe6.fd >= 0)
 		close(p->probe6.fd);
 	p->probe4.fd = p->probe6.fd = -1;
-	free_servers(p->server, p->conf->nservers);
+	free_servers(p->server, conf_hosts(p->conf));
 	p->server = NULL;
 	if (p->gate != NULL)
 		gate_close(&p->gate);
 }
 
-/* What names answered before the reload, for the servers that stay. */
+static bool
+is_same_host(const struct conf *old, size_t i, const struct conf *new, size_t j)
+{
+	const char *a = conf_host(old, i), *b = conf_host(new, j);
+
+	return a != NULL && b != NULL && strcmp(a, b) == 0 &&
+		(i < old->nservers) == (j < new->nservers);
+}
+
+/* What names answered before the reload, for the hosts that stay. */
 static void
 carry_over(struct parent *p, const struct conf *old,
 	const struct server_known *before)
 {
-	for (size_t i = 0; i < old->nservers; i++)
-		for (size_t j = 0; j < p->conf->nservers; j++)
-			if (strcmp(old->servers[i].name,
-					p->conf->servers[j].name) == 0)
+	for (size_t i = 0; i < conf_hosts(old); i++)
+		for (size_t j = 0; j < conf_hosts(p->conf); j++)
+			if (is_same_host(old, i, p->conf, j))
 				for (size_t k = before[i].nliteral;
 					k < before[i].n; k++)
 					(void)remember(&p->server[j],
@@ -263,14 +275,14 @@ gatekeeper_reload(struct parent *p, struct conf *conf)
 	if (after == NULL)
 		return -1;
 	if (allowkeeper_reload(p, conf) != 0) {
-		free_servers(after, conf->nservers);
+		free_servers(after, conf_hosts(conf));
 		return -1;
 	}
 	p->conf = conf;
 	p->server = after;
 	carry_over(p, old, before);
 	take_back(p, old, before);
-	free_servers(before, old->nservers);
+	free_servers(before, conf_hosts(old));
 	fill_sets(p);
 	choose_ports(p);
 	for (size_t i = 0; i < PORTS; i++)

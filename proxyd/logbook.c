@@ -91,14 +91,19 @@ static void
 hide_destination(struct report *e, enum log_destination how)
 {
 	static const struct addr none;
-	size_t keep = e->dst.family == AF_INET ? 3 : 6; /* /24, /48 */
+	struct addr *told[] = { &e->dst, &e->via };
 
 	if (how == LOG_DESTINATION_FULL)
 		return;
-	if (how == LOG_DESTINATION_NONE)
-		e->dst = none;
-	else if (e->dst.family != 0)
-		memset(e->dst.ip + keep, 0, sizeof(e->dst.ip) - keep);
+	for (size_t i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
+		struct addr *a = told[i];
+		size_t keep = a->family == AF_INET ? 3 : 6; /* /24, /48 */
+
+		if (how == LOG_DESTINATION_NONE)
+			*a = none;
+		else if (a->family != 0)
+			memset(a->ip + keep, 0, sizeof(a->ip) - keep);
+	}
 	if (e->server_index < 0)
 		e->detail_len = 0;
 }

@@ -48,7 +48,7 @@ enum msg_type {
 	MSG_NEED,		/* n: 4 or 6: send a batch of upstream sockets */
 	MSG_DRAINED,		/* nothing left, about to exit 0 */
 	/* control -> parent */
-	MSG_SERVER_ADDR,	/* n: server index; m: 1 add, 0 delete; addr.
+	MSG_SERVER_ADDR,	/* n: conf_host(); m: 1 add, 0 delete; addr.
 				 * The other way: what an earlier control knew */
 	MSG_SERVERS_KNOWN,	/* the first answers are in: the gate may open */
 	MSG_RELOAD,		/* an operator asked for a reload */
@@ -112,7 +112,7 @@ struct counters {
 
 struct server_addr {
 	uint32_t op;		/* enum snapshot_op */
-	uint32_t server;	/* index into conf->servers (ADD) */
+	uint32_t server;	/* conf_host() (ADD) */
 	struct addr addr;
 };
 

@@ -37,7 +37,7 @@
 
 struct server {
 	struct names *names;
-	const struct server_conf *conf;
+	const char *name;	/* NULL: this number is no host */
 	struct known_addr *addr;
 	size_t n;
 	struct event *due;
@@ -99,10 +99,12 @@ find(const struct server *s, const struct addr *a)
 	return NULL;
 }
 
+/* Of the addresses that people dial; a submission_host's are only dialled by
+ * us, and may well be another server's too. */
 static const struct server *
 earlier_owner(const struct names *n, size_t server, const struct addr *a)
 {
-	for (size_t i = 0; i < server; i++)
+	for (size_t i = 0; server < n->conf->nservers && i < server; i++)
 		if (find(&n->server[i], a) != NULL)
 			return &n->server[i];
 	return NULL;
@@ -128,8 +130,8 @@ settle_one(struct names *n, size_t server, struct known_addr *k, int64_t now)
 
 	if (owner != NULL && !k->shared)
 		log_warn("%s has the address %s of %s too; it belongs to %s",
-			s->conf->name, addr_format(&k->addr, text),
-			owner->conf->name, owner->conf->name);
+			s->name, addr_format(&k->addr, text), owner->name,
+			owner->name);
 	k->shared = owner != NULL;
 	return announce(n, server, k, !k->refused && !k->shared &&
 		(k->literal || now - k->seen <= KEEP_SECONDS));
@@ -142,7 +144,7 @@ settle(struct names *n)
 	int64_t now = now_seconds();
 	bool told = true;
 
-	for (size_t i = 0; i < n->conf->nservers; i++) {
+	for (size_t i = 0; i < conf_hosts(n->conf); i++) {
 		struct server *s = &n->server[i];
 
 		for (size_t j = 0; j < s->n; j++)
@@ -228,7 +230,7 @@ add(struct server *s, const struct addr *a, bool literal)
 	if (special != NULL) {
 		k->refused = true;
 		log_warn("%s resolves to %s, which is %s: not used",
-			s->conf->name, addr_format(a, text), special);
+			s->name, addr_format(a, text), special);
 	}
 	return true;
 }
@@ -236,7 +238,7 @@ add(struct server *s, const struct addr *a, bool literal)
 void
 names_learn(struct names *n, size_t server, const struct addr *a)
 {
-	if (server < n->conf->nservers && add(&n->server[server], a, false)) {
+	if (server < conf_hosts(n->conf) && add(&n->server[server], a, false)) {
 		/* who taught it knows it already */
 		struct known_addr *k = find(&n->server[server], a);
 
@@ -384,7 +386,7 @@ static void
 took(struct server *s, unsigned ttl)
 {
 	if (s->failing_since != 0)
-		log_info("%s resolves again", s->conf->name);
+		log_info("%s resolves again", s->name);
 	s->failing_since = 0;
 	s->retry = RETRY_FIRST;
 	after(s->due, ttl);
@@ -396,7 +398,7 @@ failed(struct server *s, const char *why)
 	if (s->failing_since == 0) {
 		s->failing_since = now_seconds();
 		log_warn("%s does not resolve: %s; %zu addresses stay known",
-			s->conf->name, why, s->n);
+			s->name, why, s->n);
 	}
 	after(s->due, s->retry);
 	s->retry = s->retry * 2 > RETRY_MAX ? RETRY_MAX : s->retry * 2;
@@ -407,8 +409,8 @@ say_known(struct names *n)
 {
 	if (n->said_known)
 		return;
-	for (size_t i = 0; i < n->conf->nservers; i++)
-		if (!n->server[i].answered)
+	for (size_t i = 0; i < conf_hosts(n->conf); i++)
+		if (n->server[i].name != NULL && !n->server[i].answered)
 			return;
 	n->said_known = true;
 	n->calls.known(n->arg);
@@ -462,7 +464,7 @@ on_due(evutil_socket_t fd, short what, void *arg)
 	}
 	s->asking = true;
 	n->asking++;
-	ares_getaddrinfo(n->channel, s->conf->name, NULL, &hints, on_answer, s);
+	ares_getaddrinfo(n->channel, s->name, NULL, &hints, on_answer, s);
 	arm_timeout(n);
 	/* addresses grow old also while answers never change */
 	if (!evtimer_pending(n->ev_settle, NULL))
@@ -477,10 +479,13 @@ start_server(struct names *n, size_t i)
 	struct server *s = &n->server[i];
 
 	s->names = n;
-	s->conf = &n->conf->servers[i];
+	s->name = conf_host(n->conf, i);
 	s->retry = RETRY_FIRST;
-	for (size_t j = 0; j < s->conf->naddresses; j++)
-		(void)add(s, &s->conf->addresses[j], true);
+	if (s->name == NULL)
+		return 0;
+	for (size_t j = 0; i < n->conf->nservers &&
+		j < n->conf->servers[i].naddresses; j++)
+		(void)add(s, &n->conf->servers[i].addresses[j], true);
 	s->due = evtimer_new(n->base, on_due, s);
 	if (s->due == NULL)
 		return -1;
@@ -500,7 +505,7 @@ names_new(struct event_base *base, const struct conf *conf,
 	n->conf = conf;
 	n->calls = *calls;
 	n->arg = arg;
-	n->server = calloc(conf->nservers + 1, sizeof(*n->server));
+	n->server = calloc(conf_hosts(conf) + 1, sizeof(*n->server));
 	n->ev_timeout = evtimer_new(base, on_timeout, n);
 	n->ev_settle = evtimer_new(base, on_settle, n);
 	if (n->server == NULL || n->ev_timeout == NULL || n->ev_settle == NULL)
@@ -508,7 +513,7 @@ names_new(struct event_base *base, const struct conf *conf,
 	if (ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS ||
 		fresh_channel(n) != 0)
 		goto fail;
-	for (size_t i = 0; i < conf->nservers; i++)
+	for (size_t i = 0; i < conf_hosts(conf); i++)
 		if (start_server(n, i) != 0)
 			goto fail;
 	after(n->ev_settle, 0);
@@ -532,7 +537,7 @@ names_free(struct names **names)
 		ares_destroy(n->channel);
 	while (n->watches != NULL)
 		unwatch(n, n->watches->fd);
-	for (size_t i = 0; n->server != NULL && i < n->conf->nservers; i++) {
+	for (size_t i = 0; n->server != NULL && i < conf_hosts(n->conf); i++) {
 		if (n->server[i].due != NULL)
 			event_free(n->server[i].due);
 		free(n->server[i].addr);

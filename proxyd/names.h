@@ -1,10 +1,12 @@
 /*
  * names.h - which addresses the configured servers have
  *
- * Every server name is resolved (A and AAAA) and resolved again when its TTL
- * is over; an address stays known for seven days after it was last seen, for
- * big providers rotate thousands and another resolver gives others. Literal
- * addresses of the configuration are always known. Control only.
+ * Every host of the configuration (conf_host(): a server, or its
+ * submission_host) is one `server' here. Its name is resolved (A and AAAA) and
+ * resolved again when its TTL is over; an address stays known for seven days
+ * after it was last seen, for big providers rotate thousands and another resolver
+ * gives others. Literal addresses of the configuration are always known. Control
+ * only.
  */
 #ifndef SALLYPORT_NAMES_H
 #define SALLYPORT_NAMES_H
@@ -29,7 +31,7 @@ struct known_addr {
 };
 
 struct names_calls {
-	/* An address begins or ceases to belong to a server. false: could not
+	/* An address begins or ceases to belong to a server or host. false: could not
 	 * be passed on, ask again later. Literal ones are not announced. */
 	bool (*announce)(void *arg, size_t server, const struct addr *a,
 		bool add);

@@ -103,6 +103,7 @@ report(struct session *s)
 	e.src = s->src;
 	e.dst = s->origin;
 	e.out = s->out;
+	e.via = s->via;
 	memcpy(e.esc, n->esc, sizeof(e.esc));
 	e.helo_len = n->helo_len;
 	memcpy(e.helo, n->helo, n->helo_len);
@@ -217,7 +218,8 @@ session_fail(struct session *s, enum reason why, const char *detail)
 	struct sink out[2];
 
 	if (s->phase == PHASE_DEAD || s->phase == PHASE_LINGER ||
-	    origin_failed(s, why) || opportune_failed(s, why))
+	    origin_failed(s, why) || opportune_failed(s, why) ||
+	    dial_next(s, why))
 		return;
 	if (detail != s->machine.notes.detail)
 		notes_detail(&s->machine.notes, (const uint8_t *)detail,
@@ -263,6 +265,7 @@ session_act(struct session *s, enum act act)
 		}
 		close_server(s, false);
 		s->dial_since = relay_now();
+		s->tries = 0;
 		dial_begin(s);
 		break;
 	case ACT_TLS:

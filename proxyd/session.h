@@ -67,6 +67,7 @@ struct session {
 	bool no_alpn;		/* dialled once more, without ALPN */
 	bool unfinished;	/* there is more to move, in another turn */
 	uint8_t tls;		/* upstream: 0, 12, 13 */
+	uint8_t tries;		/* of this dial: addresses that have failed */
 	int class_index, server;
 	int64_t slow_until;	/* ms: until then nothing is read of the client */
 	int64_t started, phase_since, dial_since, moved_at;
@@ -76,6 +77,7 @@ struct session {
 	uint64_t bytes[2];	/* read from each side */
 	struct line_key line;
 	struct addr src, origin, out;
+	struct addr via;	/* of the submission_host; family 0: the origin */
 };
 
 /* Take over an accepted descriptor. Always consumes it. */
@@ -126,6 +128,8 @@ void session_leave(struct session *s);
 
 /* Connect to machine.dial: as far as it goes now. The server side is closed. */
 void dial_begin(struct session *s);
+/* It has failed: true when another address is tried instead. */
+bool dial_next(struct session *s, enum reason why);
 /* The server side is readable or writable while it connects or shakes hands. */
 void dial_continue(struct session *s);
 /* A socket has come from the parent. */

@@ -534,6 +534,8 @@ static const struct {
 	{ REASON_CONNECT_FAILED, "421 4.4.1", "cannot be reached" },
 	{ REASON_CONNECT_TIMEOUT, "421 4.4.1", "does not answer" },
 	{ REASON_FORBIDDEN, "421 4.4.1", "is not a permitted destination" },
+	{ REASON_NO_ADDRESS, "421 4.4.3",
+		"its submission host has no address for your line" },
 	{ REASON_NO_SOCKET, "421 4.3.2", "cannot be dialled just now" },
 	{ REASON_TLS_FAILED, "421 4.7.5", "TLS failed" },
 	{ REASON_TLS_TIMEOUT, "421 4.7.5", "TLS handshake timed out" },
@@ -565,6 +567,11 @@ submit_farewell(struct machine *m, enum reason why, const char *detail,
 	const char *code = "421 4.3.2", *words = "try again later";
 
 	m->reason = why;
+	/* Some clients read only the code of a reply's first line: behind half of
+	 * a final one that may say 250, our 451 would be part of it. Without an
+	 * end it is no reply, and the message stays with the client. */
+	if (m->u.smtp.state == SMTP_FINAL && m->u.smtp.code != 0)
+		return;
 	for (size_t i = 0; i < sizeof(farewell_table) /
 		sizeof(farewell_table[0]); i++)
 		if (farewell_table[i].reason == why) {

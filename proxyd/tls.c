@@ -348,17 +348,17 @@ tls_free(struct tls **t)
 /* Of a server that nobody has listed there is none: any name of a certificate
  * that a trusted authority vouches for will do. */
 static int
-set_name(SSL *ssl, const struct server_conf *server)
+set_name(SSL *ssl, const struct server_conf *server, const char *name)
 {
 	if (server->is_unlisted)
 		return 0;
-	return SSL_set_tlsext_host_name(ssl, server->name) == 1 &&
-		SSL_set1_host(ssl, server->name) == 1 ? 0 : -1;
+	return SSL_set_tlsext_host_name(ssl, name) == 1 &&
+		SSL_set1_host(ssl, name) == 1 ? 0 : -1;
 }
 
 SSL *
-tls_open(struct tls *t, const struct server_conf *server, unsigned index,
-	const struct addr *to, BIO *bio)
+tls_open(struct tls *t, const struct server_conf *server, const char *name,
+	unsigned index, const struct addr *to, BIO *bio)
 {
 	/* who dials chooses among the hosts that nobody listed: they would take
 	 * every store there is */
@@ -367,7 +367,7 @@ tls_open(struct tls *t, const struct server_conf *server, unsigned index,
 	SSL_SESSION *ticket = s != NULL ? store_pop(s) : NULL;
 	SSL *ssl = SSL_new(t->ctx);
 
-	if (ssl == NULL || set_name(ssl, server) != 0 ||
+	if (ssl == NULL || set_name(ssl, server, name) != 0 ||
 	    SSL_set_ex_data(ssl, ex_server, (void *)(uintptr_t)server) != 1) {
 		SSL_free(ssl);
 		SSL_SESSION_free(ticket);

@@ -26,13 +26,14 @@ struct tls *tls_new(const char *trust, const char *crl, unsigned min_version);
 void tls_free(struct tls **t);
 
 /*
- * A client connection object: SNI and verification for the server's name, its
- * pins, a ticket of that server and address if there is one. index: of the
- * server in the configuration. bio becomes its transport and is freed with it.
- * NULL: no memory (bio freed). server must outlive the handshake.
+ * A client connection object: SNI and verification for name (the server's, or
+ * its submission_host), the server's pins, a ticket of that host and address if
+ * there is one. index: of the host in the configuration (conf_host()). bio
+ * becomes its transport and is freed with it. NULL: no memory (bio freed). server
+ * must outlive the handshake.
  */
-SSL *tls_open(struct tls *t, const struct server_conf *server, unsigned index,
-	const struct addr *to, BIO *bio);
+SSL *tls_open(struct tls *t, const struct server_conf *server,
+	const char *name, unsigned index, const struct addr *to, BIO *bio);
 
 /*
  * Offer an application protocol (ALPN, RFC 7301: "pop3", "imap"), unless this

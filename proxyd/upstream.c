@@ -37,12 +37,19 @@ struct pool {
 	bool asked;
 };
 
+/* Addresses of one submission_host; port 0. */
+struct host {
+	struct addr *addr;
+	size_t n;
+};
+
 struct upstream {
 	const struct conf *conf;
 	bool (*need)(void *arg, unsigned family);
 	void *arg;
 	struct pool pool[2];	/* IPv4, IPv6 */
 	struct lpm *servers, *servers_next;
+	struct host *hosts, *hosts_next;	/* a server each; NULL: none yet */
 	struct lpm *own, *own_next;
 	struct lpm *never;
 	uint32_t next_port, next_address;
@@ -83,6 +90,15 @@ upstream_new(const struct conf *conf, bool (*need)(void *arg, unsigned family),
 	return u;
 }
 
+static void
+hosts_free(const struct upstream *u, struct host **hosts)
+{
+	for (size_t i = 0; *hosts != NULL && i < u->conf->nservers; i++)
+		free((*hosts)[i].addr);
+	free(*hosts);
+	*hosts = NULL;
+}
+
 void
 upstream_free(struct upstream **u)
 {
@@ -93,6 +109,8 @@ upstream_free(struct upstream **u)
 			close((*u)->pool[i].fd[--(*u)->pool[i].n]);
 	lpm_free(&(*u)->servers);
 	lpm_free(&(*u)->servers_next);
+	hosts_free(*u, &(*u)->hosts);
+	hosts_free(*u, &(*u)->hosts_next);
 	lpm_free(&(*u)->own);
 	lpm_free(&(*u)->own_next);
 	lpm_free(&(*u)->never);
@@ -131,10 +149,48 @@ snapshot(struct lpm **now, struct lpm **next, uint32_t op,
 	}
 }
 
+static void
+host_add(struct host *h, const struct addr *a)
+{
+	struct addr *more;
+
+	if (a->family != AF_INET && a->family != AF_INET6)
+		return;
+	more = realloc(h->addr, (h->n + 1) * sizeof(*more));
+	if (more == NULL)
+		return;
+	h->addr = more;
+	h->addr[h->n++] = *a;
+}
+
+/* The same three steps for the addresses of submission hosts. */
+static void
+snapshot_hosts(struct upstream *u, const struct server_addr *a)
+{
+	size_t n = u->conf->nservers;
+
+	if (a->op == SNAPSHOT_FIRST) {
+		hosts_free(u, &u->hosts_next);
+		u->hosts_next = calloc(n + 1, sizeof(*u->hosts_next));
+	} else if (a->op == SNAPSHOT_ADD && u->hosts_next != NULL) {
+		host_add(&u->hosts_next[a->server - n], &a->addr);
+	} else if (a->op == SNAPSHOT_LAST && u->hosts_next != NULL) {
+		hosts_free(u, &u->hosts);
+		u->hosts = u->hosts_next;
+		u->hosts_next = NULL;
+	}
+}
+
 void
 upstream_server(struct upstream *u, const struct server_addr *a)
 {
-	if (a->op == SNAPSHOT_ADD && a->server >= u->conf->nservers)
+	bool adds = a->op == SNAPSHOT_ADD;
+
+	if (adds && a->server >= conf_hosts(u->conf))
+		return;
+	if (!adds || a->server >= u->conf->nservers)
+		snapshot_hosts(u, a);
+	if (adds && a->server >= u->conf->nservers)
 		return;
 	snapshot(&u->servers, &u->servers_next, a->op, &a->addr,
 		(int32_t)a->server);
@@ -179,6 +235,43 @@ upstream_find(const struct upstream *u, const struct addr *origin)
 	return u->servers == NULL ? -1 : lpm_find(u->servers, origin, NULL);
 }
 
+/* The nth of those addresses whose family is, or is not, this one. */
+static bool
+host_pick(const struct host *h, uint8_t family, bool is, unsigned spread,
+	unsigned *nth, struct addr *host_r)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < h->n; i++)
+		n += (h->addr[i].family == family) == is;
+	if (*nth >= n) {
+		*nth -= n;
+		return false;
+	}
+	n = (spread % n + *nth) % n;
+	for (size_t i = 0; i < h->n; i++)
+		if ((h->addr[i].family == family) == is && n-- == 0) {
+			*host_r = h->addr[i];
+			return true;
+		}
+	return false;
+}
+
+bool
+upstream_host(const struct upstream *u, int server, uint8_t family,
+	unsigned spread, unsigned nth, struct addr *host_r)
+{
+	const struct host *h;
+
+	if (u->hosts == NULL || server < 0 ||
+	    (size_t)server >= u->conf->nservers)
+		return false;
+	h = &u->hosts[server];
+	return host_pick(h, family, true, spread, &nth, host_r) ||
+		(conf_source(u->conf, server) == SOURCE_GATEWAY &&
+		host_pick(h, family, false, spread, &nth, host_r));
+}
+
 bool
 upstream_is_own(const struct upstream *u, const struct addr *a)
 {
@@ -213,10 +306,11 @@ upstream_forget(struct upstream *u, struct upstream_waiter *w)
 	w->waiting = false;
 }
 
-/* Bind where the connection shall come from. 0, or -1 with errno. */
+/* Bind where the connection to an address of this family shall come from. 0, or
+ * -1 with errno. */
 static int
-bind_source(struct upstream *u, int fd, const struct addr *line,
-	enum source source)
+bind_source(struct upstream *u, int fd, uint8_t family,
+	const struct addr *line, enum source source)
 {
 	const struct conf *c = u->conf;
 	struct addr from = *line;
@@ -233,7 +327,7 @@ bind_source(struct upstream *u, int fd, const struct addr *line,
 		from.port = 0;
 		for (tried = 0; tried < c->naddresses; tried++) {
 			from = c->addresses[u->next_address++ % c->naddresses];
-			if (from.family == line->family)
+			if (from.family == family)
 				break;
 		}
 		if (tried == c->naddresses)
@@ -269,7 +363,7 @@ upstream_dial(struct upstream *u, const struct addr *to,
 			return DIAL_WAIT;
 		}
 		fd = p->fd[p->n - 1];
-		if (bind_source(u, fd, line, source) == -1) {
+		if (bind_source(u, fd, to->family, line, source) == -1) {
 			int why = errno;
 
 			if (why == EADDRINUSE)

@@ -44,6 +44,15 @@ void upstream_sockets(struct upstream *u, unsigned family, const int *fds,
 /* Both snapshots have come: who an origin is can be said. */
 bool upstream_is_ready(const struct upstream *u);
 
+/*
+ * The address of server's submission_host that is tried at the nth attempt
+ * (0, 1, ...): those of family first, then, unless connections to the server
+ * carry the lines' own addresses, the others. spread: which one comes first.
+ * false: there is none, or no more.
+ */
+bool upstream_host(const struct upstream *u, int server, uint8_t family,
+	unsigned spread, unsigned nth, struct addr *host_r);
+
 /* Index of the listed server at this address, or -1. */
 int upstream_find(const struct upstream *u, const struct addr *origin);
 

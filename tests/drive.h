@@ -25,6 +25,7 @@
  *	"E"        the server's end of file, as pump.c treats it
  *	"x CS"     what is expected from client and server: N L C D R
  *
+ * What is sent can be cut in many ways (drive_ways), none of which may matter.
  * Nothing may be left unread when a script sends or ends, so each script also
  * says what is not sent. Fuzzers give records (drive_records): a byte with the
  * side in bit 7 and a length in the others (127: two more bytes have it), then
@@ -65,6 +66,8 @@ struct drive {
 	bool secure;		/* the server side is in TLS */
 	bool closed;
 	bool guard;		/* submit: nothing but TLS is asked for in clear */
+	size_t sent;		/* octets of both sides so far */
+	size_t split;		/* the one that begins a new piece; 0: none */
 	/* Looks at each call's output; may be NULL. */
 	void (*look)(struct drive *d, enum side from, const struct line *l,
 		enum smtp_state before, const struct sink out[2]);
@@ -445,10 +448,13 @@ drive_send(struct drive *d, enum side from, const void *p, size_t n,
 	while (n > 0 && !d->closed) {
 		size_t take = step == 0 || n < step ? n : step;
 
+		if (d->split > d->sent && d->split < d->sent + take)
+			take = d->split - d->sent;
 		drive_append(&d->in[from], at, take);
 		drive_run(d);
 		at += take;
 		n -= take;
+		d->sent += take;
 	}
 	drive_run(d);
 }
@@ -615,15 +621,35 @@ drive_step(struct drive *d, const char *step, size_t pieces)
 	}
 }
 
-/* Play a script to its end, in pieces of so many octets (0: whole). The
- * machine is greeted first. 0, or -1 with the conversation on stderr. */
-static inline int
-drive_play(struct drive *d, const char *const *script, size_t pieces)
+/* How many ways there are to cut what the script sends: 0, not at all; 1, into
+ * octets; n, in two before the octet n - 1 of all that both sides send. */
+static inline size_t
+drive_ways(const char *const *script)
 {
+	size_t octets = 0;
+	uint8_t *p;
+
+	for (; *script != NULL; script++)
+		if (strchr("CSXY", (*script)[0]) != NULL) {
+			octets += drive_text(*script + 2, strchr("XY",
+				(*script)[0]) != NULL, &p);
+			free(p);
+		}
+	return octets + 1;
+}
+
+/* Play a script to its end, cut this way. The machine is greeted first. 0, or -1
+ * with the conversation on stderr. */
+static inline int
+drive_play(struct drive *d, const char *const *script, size_t way)
+{
+	d->split = way > 1 ? way - 1 : 0;
 	drive_greet(d);
 	for (; *script != NULL; script++)
-		if (drive_step(d, *script, pieces) == -1)
+		if (drive_step(d, *script, way == 1) == -1) {
+			fprintf(stderr, "# cut this way: %zu\n", way);
 			return -1;
+		}
 	return drive_quiet(d, "the end");
 }
 

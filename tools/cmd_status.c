@@ -154,21 +154,37 @@ show_address(const json_t *one)
 }
 
 static void
-show_servers(const json_t *status)
+show_host(const json_t *host)
 {
 	char since[32];
-	size_t i, j;
-	json_t *server, *one;
+	size_t i;
+	json_t *one;
+
+	if (json_object_get(host, "failing") != NULL)
+		printf("    does not resolve, since %s\n",
+			duration(number_of(host, "failing"), since));
+	json_array_foreach(json_object_get(host, "addresses"), i, one)
+		show_address(one);
+}
+
+static void
+show_servers(const json_t *status)
+{
+	size_t i;
+	json_t *server;
 
 	json_array_foreach(json_object_get(status, "servers"), i, server) {
+		const json_t *other = json_object_get(server, "submission_host");
+
 		printf("server %s%s\n", text_of(server, "name"),
 			json_is_true(json_object_get(server, "own")) ?
 			" (own)" : "");
-		if (json_object_get(server, "failing") != NULL)
-			printf("    does not resolve, since %s\n",
-				duration(number_of(server, "failing"), since));
-		json_array_foreach(json_object_get(server, "addresses"), j, one)
-			show_address(one);
+		show_host(server);
+		if (other != NULL) {
+			printf("  its submission_host %s\n",
+				text_of(other, "name"));
+			show_host(other);
+		}
 	}
 }
 

@@ -228,6 +228,9 @@ submit_words(const json_t *a)
 			"submission port of this server is listed" :
 			"is refused with the operator's text: this server is "
 			"not listed";
+	if (answer_text(a, "submission_host")[0] != '\0')
+		return "is carried to the submission port of that server's "
+			"submission_host, after its own user name and password";
 	return is_listed ? "is carried to that server's submission port, after "
 		"its own user name and password" :
 		"is carried to port 465 or 587 of the same host, if it has one; "

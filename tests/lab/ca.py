@@ -14,8 +14,10 @@ DIR = Path("/run/lab/ca")
 CERTIFICATES = {
     "mxa": ("mx.alpha.example",),
     "mxb": ("mx.beta.example",),
-    "isp": ("mail.isp.example", "mx.isp.example"),
+    "isp": ("mail.isp.example", "mx.isp.example", "four.isp.example",
+            "two.isp.example"),
     "odd": ("odd.isp.example",),
+    "submit": ("submit.isp.example",),
     "wrong": ("www.elsewhere.example",),
 }
 CURRENT = DIR / "isp-current.pem"

@@ -18,6 +18,8 @@ NAMES = {
     # A listed server on which tests put servers that misbehave.
     "odd.isp.example": ("dns", 1),
     "ns.lab.example": ("dns", 0),
+    # A submission_host on which tests put what they need.
+    "submit.isp.example": ("dns", 0),
     "line-dynamic.isp.example": ("dynamic", 0),
     "line-second.isp.example": ("second", 0),
     "line-legacy.isp.example": ("legacy", 0),
@@ -36,6 +38,12 @@ def start():
              "no-ping", "dns-forward-max=1", "cache-size=0"]
     for name, (host, which) in NAMES.items():
         lines.append(f"host-record={name},{net.address(host, 4, which)},"
+                     f"{net.address(host, 6, which)}")
+    # One family only; one of two that takes no submission.
+    lines.append(f"host-record=four.isp.example,{net.address('isp', 4, 1)}")
+    for host, which in (("mxb", 0), ("isp", 1)):
+        lines.append(f"host-record=two.isp.example,"
+                     f"{net.address(host, 4, which)},"
                      f"{net.address(host, 6, which)}")
     lines.append(f"host-record=gw1.isp.example,{net.GW_UP[4]},{net.GW_UP[6]}")
     for domain, target in MX.items():

@@ -12,8 +12,10 @@ import net
 
 
 class OddServer:
-    def __init__(self, port, script, tls=True, ns="dns", which=1):
+    def __init__(self, port, script, tls=True, ns="dns", which=1,
+                 certificate="odd"):
         self.script, self.tls = script, tls
+        self.certificate = certificate
         self.seen = b""         # everything clients said
         self.errors = []
         self.sockets = []
@@ -40,7 +42,7 @@ class OddServer:
         try:
             if self.tls:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                context.load_cert_chain(ca.DIR / "odd.pem")
+                context.load_cert_chain(ca.DIR / f"{self.certificate}.pem")
                 conn = context.wrap_socket(conn, server_side=True)
             self.script(self, conn)
         except OSError as error:

@@ -84,8 +84,8 @@ def with_imaplib(line, server, secure, token):
             context = ssl.create_default_context()
             box.host = "mail.isp.example"
             box.starttls(context)
-            assert ("subjectAltName", (("DNS", "mail.isp.example"),
-                    ("DNS", "mx.isp.example"))) in box.sock.getpeercert().items()
+            assert ("DNS", "mail.isp.example") in box.sock.getpeercert()[
+                "subjectAltName"]
         box.login(USER, PASSWORD)
         box.select("INBOX", readonly=True)
         return str(box.fetch("1", "(BODY.PEEK[])")[1])
@@ -339,60 +339,6 @@ def test_stls_ends_at_the_server_itself(gate, family):
 
 
 # ---- servers that say what none would -------------------------------------
-
-BAD_IMAP = {
-    "no-welcome": b"* BYE [ALERT] go away\r\n",
-    "preauth": b"* PREAUTH you are root\r\n",
-    "not-imap": b"220 smtp here\r\n",
-    "long-line": b"* OK " + b"x" * 70000 + b"\r\n",
-    "open-code": b"* OK [CAPABILITY IMAP4rev1 STARTTLS\r\n",
-    "closes": b"",
-    "half": b"* OK half a gree",
-    "nul": b"* OK \0\r\n",
-}
-
-
-@pytest.mark.parametrize("name", sorted(BAD_IMAP))
-def test_server_that_greets_badly(gate, name):
-    def script(server, conn):
-        conn.sendall(BAD_IMAP[name])
-        if name not in ("closes", "half"):
-            server.read(conn)
-    since = gate.here()
-    with odd.OddServer(993, script):
-        with odd_peer(143) as peer:
-            assert peer.line().startswith("* BYE [UNAVAILABLE]"), peer
-            assert peer.end()[0] in ("eof", "reset"), peer
-    event = gate.wait_event(since, "wrap")
-    assert event.get("reason") not in (None, "none"), event
-
-
-BAD_ANSWERS = {
-    "closes": None, "resets": "reset", "another-tag": b"zz OK\r\n",
-    "plus": b"+ go\r\n", "preauth": b"* PREAUTH\r\n", "nonsense": b"hello\r\n",
-    "echo": b"what is 'LOGIN kenji secret-word'?\r\n",
-    "flood": b"* OK x\r\n" * 1000, "long": b"* OK " + b"x" * 20000 + b"\r\n",
-}
-
-
-@pytest.mark.parametrize("name", sorted(BAD_ANSWERS))
-def test_server_that_fails_at_the_login(gate, name):
-    """NO [UNAVAILABLE]: any other end makes programs forget the password."""
-    def script(server, conn):
-        conn.sendall(IMAP_HELLO)
-        server.read(conn)
-        if odd.say(conn, BAD_ANSWERS[name]):
-            server.read(conn)
-    since = gate.here()
-    with odd.OddServer(993, script):
-        with odd_peer(143) as peer:
-            peer.line()
-            peer.send("a LOGIN kenji secret-word")
-            answer = tagged(peer, "a")[-1]
-            assert answer.startswith("a NO [UNAVAILABLE]"), peer
-    event = gate.wait_event(since, "wrap", stage="login")
-    assert "secret-word" not in event.text
-
 
 HAS_OFFER = b"\x04imap"
 NO_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"    # its alert, fatal

@@ -12,7 +12,6 @@ import pytest
 import daemon
 import net
 import odd
-import scenes
 from dovecot import PASSWORD
 from peer import Peer
 
@@ -180,20 +179,6 @@ def test_one_byte_at_a_time(gate, kind, family):
 
 
 @FAMILIES
-def test_bytes_behind_starttls_are_never_heard(gate, family):
-    """CVE-2011-0411: what stands behind STARTTLS in clear is not a command."""
-    since = gate.here()
-    with submit(family) as peer:
-        peer.line()
-        assert any("STARTTLS" in line for line in peer.ask("EHLO pc"))
-        peer.send(b"STARTTLS\r\nMAIL FROM:<kenji@isp.example>\r\n")
-        how, data = peer.end()
-        assert how in ("eof", "reset"), peer
-        assert b"2.1.0" not in data, peer
-    gate.wait_event(since, *KINDS["submit"], reason="tls-injection")
-
-
-@FAMILIES
 def test_bytes_behind_stls_and_starttls_of_imap(gate, family):
     """The same of the wrapped protocols."""
     for open_it, attack in ((pop3, b"STLS\r\nUSER kenji\r\n"),
@@ -246,54 +231,6 @@ def test_nothing_is_smuggled_behind_a_false_dot(world, gate, name, family):
     mail = world.wait_arrival("isp", "yuki", token)
     assert "ceo@isp.example" in mail.get_payload()
     assert world.arrived("isp", "hana", token) is None
-
-
-def test_nul_in_a_message_is_refused(world, gate):
-    with submit() as peer:
-        peer.line()
-        peer.ask("EHLO pc")
-        assert peer.ask(PLAIN)[0].startswith("235"), peer
-        peer.ask("MAIL FROM:<kenji@isp.example>")
-        peer.ask("RCPT TO:<yuki@isp.example>")
-        peer.ask("DATA")
-        peer.send(b"Subject: nul-mail\r\n\r\nzero \0 here\r\n\0.\r\n.\r\n"
-                  b"QUIT\r\n")
-        how, data = peer.end()
-        assert how in ("eof", "reset"), peer
-        assert data[:1] in (b"", b"4", b"5"), peer
-    assert world.arrived("isp", "yuki", "nul-mail") is None
-
-
-def test_pipelined_submission(world, gate):
-    """Every command has exactly one reply, in order."""
-    with submit() as peer:
-        peer.line()
-        peer.ask("EHLO pc")
-        assert peer.ask(PLAIN)[0].startswith("235"), peer
-        peer.send(b"NOOP\r\nMAIL FROM:<kenji@isp.example>\r\n"
-                  b"RCPT TO:<yuki@isp.example>\r\n"
-                  b"RCPT TO:<nobody@isp.example>\r\n"
-                  b"VRFY x\r\nXCLIENT ADDR=127.0.0.1\r\nDATA\r\n")
-        codes = [peer.reply()[0][:3] for _ in range(7)]
-        assert codes[:4] == ["250", "250", "250", "550"], peer
-        assert codes[5] == "502" and codes[6] == "354", peer
-        peer.send(b"Subject: pipelined\r\n\r\nx\r\n.\r\nQUIT\r\n")
-        assert peer.reply()[0].startswith("250"), peer
-        assert peer.reply()[0].startswith("221"), peer
-    world.wait_arrival("isp", "yuki", "pipelined")
-
-
-def test_unknown_verbs_never_reach_the_server(gate):
-    with submit() as peer:
-        peer.line()
-        lines = peer.ask("EHLO pc")
-        for hidden in ("BINARYMIME", "ETRN", "VRFY", "XCLIENT"):
-            assert not any(line[4:].split()[0] == hidden for line in lines)
-        assert peer.ask(PLAIN)[0].startswith("235"), peer
-        for verb in ("XCLIENT ADDR=198.51.100.1", "XFORWARD NAME=x",
-                     "BURL imap://x", "TURN", "ETRN x",
-                     b"BDAT 3 LAST\r\nabc"):
-            assert peer.ask(verb)[0][:3] in ("500", "502", "503"), peer
 
 
 @FAMILIES
@@ -384,115 +321,6 @@ def odd_pop3(family=4):
     return Peer("legacy", net.address("dns", family, 1), 110)
 
 
-def odd_imap(family=4):
-    return Peer("legacy", net.address("dns", family, 1), 143)
-
-
-BAD_SMTP = {
-    "no-welcome": {"": b"554 5.3.2 Not today\r\n"},
-    "closes": {"": None},
-    "resets": {"": "reset"},
-    "no-ehlo": {"EHLO": b"500 5.5.1 What\r\n", "HELO": b"500 What\r\n"},
-    "closes-at-ehlo": {"EHLO": None},
-    "resets-at-ehlo": {"EHLO": "reset"},
-    "codes-change": {"EHLO": b"250-odd\r\n550 no\r\n"},
-    "not-smtp": {"": b"SSH-2.0-OpenSSH_9.2\r\n"},
-    "long-line": {"": b"220 " + b"x" * 70000 + b"\r\n"},
-    "flood": {"EHLO": b"250-X\r\n" * 20000 + b"250 Y\r\n"},
-    "nul": {"EHLO": b"250-odd\0\r\n250 \0AUTH PLAIN\r\n"},
-    "two-replies": {"": b"220 one\r\n220 two\r\n250 three\r\n"},
-}
-
-
-@pytest.mark.parametrize("name", sorted(BAD_SMTP))
-def test_server_that_answers_badly_before_auth(gate, name):
-    """The client hears 421 (or a plain EHLO list it can live with), never a
-    hang, and is never asked for a password that has nowhere to go."""
-    since = gate.here()
-    with odd.OddServer(465, odd.smtp(BAD_SMTP[name])):
-        with odd_submit() as peer:
-            assert peer.line().startswith("220"), peer
-            answer = peer.ask("EHLO pc")
-            if answer[0].startswith("421"):
-                assert peer.end()[0] in ("eof", "reset"), peer
-            else:
-                assert name in ("flood", "nul", "no-ehlo", "two-replies",
-                                "codes-change"), peer
-                peer.send("QUIT")
-                peer.end()
-    event = gate.wait_event(since, "submit",
-                            dst=scenes.endpoint("203.0.113.54", 25))
-    assert event.get("reason") not in (None, "none"), event
-
-
-@pytest.mark.parametrize("what", ("reset", None))
-@pytest.mark.parametrize("verb", ("AUTH", "MAIL", "RCPT", "DATA", "."))
-def test_server_that_leaves_in_the_middle(gate, verb, what):
-    """421 at a command; 451 after the message, whose fate nobody knows."""
-    with odd.OddServer(465, odd.smtp({verb: what})):
-        with odd_submit() as peer:
-            assert peer.line().startswith("220"), peer
-            assert peer.ask("EHLO pc")[0].startswith("250"), peer
-            for step in (PLAIN, "MAIL FROM:<a@b.example>",
-                         "RCPT TO:<c@d.example>", "DATA", "text\r\n."):
-                answer = peer.ask(step)
-                if answer[0][:1] not in "23":
-                    break
-            assert answer[0][:3] == ("451" if verb == "." else "421"), peer
-            assert peer.end()[0] in ("eof", "reset"), peer
-
-
-def plain_talk(server, conn):
-    conn.sendall(b"220 odd.isp.example ESMTP, in clear\r\n")
-    server.read(conn)
-
-
-def half_handshake(server, conn):
-    server.read(conn)
-    conn.sendall(b"\x16\x03\x03\x00\x7a\x02\x00\x00\x76\x03\x03")
-    conn.close()
-
-
-def alert(server, conn):
-    server.read(conn)
-    conn.sendall(b"\x15\x03\x03\x00\x02\x02\x28")
-
-
-def at_once(server, conn):
-    odd.reset(conn)
-
-
-NO_TLS = {"plain": plain_talk, "half": half_handshake, "alert": alert,
-          "reset": at_once}
-
-
-@FAMILIES
-@pytest.mark.parametrize("name", sorted(NO_TLS))
-@pytest.mark.parametrize("kind", ("submit", "pop3", "imap"))
-def test_server_without_proper_tls_gets_nothing(gate, kind, name, family):
-    """Never plain where TLS was promised."""
-    since = gate.here()
-    port = {"submit": 465, "pop3": 995, "imap": 993}[kind]
-    with odd.OddServer(port, NO_TLS[name], tls=False) as server:
-        if kind == "imap":
-            with odd_imap(family) as peer:
-                assert peer.line().startswith("* BYE [UNAVAILABLE]"), peer
-        elif kind == "submit":
-            with odd_submit(family) as peer:
-                assert peer.line().startswith("220"), peer
-                assert peer.ask("EHLO pc")[0].startswith("421"), peer
-        else:
-            with odd_pop3(family) as peer:
-                assert peer.line().startswith("-ERR [SYS/TEMP]"), peer
-        for word in (b"EHLO", b"USER", PASSWORD.encode()):
-            assert word not in server.seen
-    event = gate.wait_event(since, *KINDS[kind])
-    reasons = ["tls-failed", "server-reset", "server-eof", "tls-timeout"]
-    if name == "reset":
-        reasons.append("connect-failed")    # it came before we looked
-    assert event["reason"] in reasons, event
-
-
 @pytest.mark.parametrize("kind", ("submit", "pop3"))
 def test_silent_server_ends_in_time(gate, kind):
     """A TCP connection and nothing on it: ten seconds for TLS."""
@@ -508,67 +336,6 @@ def test_silent_server_ends_in_time(gate, kind):
             else:
                 assert peer.line().startswith("-ERR [SYS/TEMP]"), peer
     gate.wait_event(since, *KINDS[kind], reason="tls-timeout")
-
-
-BAD_POP3 = {
-    "no-welcome": b"-ERR go away\r\n",
-    "not-pop3": b"220 smtp here\r\n",
-    "long-line": b"+OK " + b"x" * 70000 + b"\r\n",
-    "closes": b"",
-    "half": b"+OK half a gree",
-}
-
-
-@pytest.mark.parametrize("name", sorted(BAD_POP3))
-def test_pop3_server_that_greets_badly(gate, name):
-    def script(server, conn):
-        conn.sendall(BAD_POP3[name])
-        if name in ("no-welcome", "not-pop3", "long-line"):
-            server.read(conn)
-    since = gate.here()
-    with odd.OddServer(995, script):
-        with odd_pop3() as peer:
-            assert peer.line().startswith("-ERR"), peer
-            assert peer.end()[0] in ("eof", "reset"), peer
-    event = gate.wait_event(since, "wrap")
-    assert event.get("reason") not in (None, "none"), event
-
-
-BAD_ORIGIN = {
-    "closes": b"", "nul": b"220 \0\r\n", "flood": b"220-x\r\n" * 20000,
-    "long": b"220 " + b"x" * 100000 + b"\r\n", "binary": bytes(range(256)) * 64,
-}
-
-
-@pytest.mark.parametrize("name", sorted(BAD_ORIGIN))
-def test_relay_passes_whatever_the_origin_says(gate, name):
-    """Byte for byte, then the end."""
-    def script(server, conn):
-        conn.sendall(BAD_ORIGIN[name])
-        conn.shutdown(net.socket.SHUT_WR)
-        server.read(conn)
-    with odd.OddServer(25, script, tls=False):
-        with Peer("fixed", net.address("dns", 4, 1), 25) as peer:
-            how, data = peer.end()
-            assert (how, data == BAD_ORIGIN[name]) == ("eof", True), peer
-
-
-@FAMILIES
-def test_half_close_is_passed_on(gate, family):
-    """FIN means "no more from me": the answer still comes."""
-    def script(server, conn):
-        conn.sendall(b"220 odd\r\n")
-        while server.read(conn):
-            pass
-        conn.sendall(b"421 you said all you had to say\r\n")
-    with odd.OddServer(25, script, tls=False) as server:
-        with Peer("fixed", net.address("dns", family, 1), 25) as peer:
-            assert peer.line() == "220 odd", peer
-            peer.send("NOOP")
-            peer.sock.shutdown(net.socket.SHUT_WR)
-            assert peer.end() == ("eof",
-                                  b"421 you said all you had to say\r\n"), peer
-        assert server.seen == b"NOOP\r\n"
 
 
 def test_hostile_words_cannot_forge_a_log_line(gate):

@@ -12,7 +12,7 @@ import odd
 import proc
 from dovecot import PASSWORD
 from peer import Peer
-from test_peers import PLAIN, odd_pop3, odd_submit, pop3, submit
+from test_peers import PLAIN, odd_submit, pop3, submit
 
 ROLES = 3       # one relay, control, nfq
 
@@ -92,23 +92,6 @@ def test_large_mail_to_a_slow_client(gate):
                     got += len(peer.sock.recv(20000))
                     time.sleep(0.0005)
                 assert got == size
-
-
-def test_end_inside_a_tls_record_is_an_end(gate):
-    def script(server, conn):
-        pop3_session(server, conn)
-        raw = socket.socket(fileno=os.dup(conn.fileno()))
-        raw.send(b"\x17\x03\x03\x01\x00half")
-        raw.shutdown(socket.SHUT_WR)
-        raw.close()
-        server.read(conn)
-    since = gate.here()
-    with odd.OddServer(995, script):
-        with odd_pop3() as peer:
-            peer.sock.settimeout(5)
-            log_in(peer)
-            assert peer.end()[0] in ("eof", "reset"), peer
-    gate.wait_event(since, "wrap")
 
 
 def test_successor_knows_the_servers_before_it_serves(running):

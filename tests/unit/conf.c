@@ -451,6 +451,18 @@ static const struct refusal {
 	{ "server without service", SERVER(""),
 	  "F/s.conf:2: server \"mail.isp.example\" has no service; expected "
 	  "submission, starttls, pop3, imap or own\n" },
+	{ "host without submission", SERVER("pop3 = \"tls:995\"; "
+	  "submission_host = \"submit.isp.example\";"),
+	  "F/s.conf:2: servers.submission_host without submission; expected "
+	  "submission = \"tls:465\" or \"starttls:587\" too\n" },
+	{ "host that is the server", SERVER("submission = \"tls:465\"; "
+	  "submission_host = \"Mail.ISP.example\";"),
+	  "F/s.conf:2: servers.submission_host is the server itself; expected "
+	  "another host, or no submission_host\n" },
+	{ "host that is no name", SERVER("submission = \"tls:465\"; "
+	  "submission_host = \"-x.example\";"),
+	  "F/s.conf:2: servers.submission_host = \"-x.example\": not a host "
+	  "name; expected a host name\n" },
 	{ "plain without addresses", SERVER("imap = \"plain:143\";"),
 	  "F/s.conf:2: servers.imap = \"plain:143\" without addresses would "
 	  "trust what DNS says; expected addresses = ( ... ) in this group, or "
@@ -1087,7 +1099,8 @@ values(void **state)
 		"\"starttls:587\"; pop3 = \"tls:995\"; imap = "
 		"\"plain:1143\"; addresses = ( \"203.0.113.2\" ); },\n"
 		"{ name = \"b.example\"; submission = \"starttls:587\"; "
-		"starttls = 0; imap = \"starttls:143\"; } );\n"
+		"submission_host = \"Submit.example\"; starttls = 0; "
+		"imap = \"starttls:143\"; } );\n"
 		"pass_destinations = ( \"203.0.113.0/24\" );\n"
 		"tls = { trust = \"ca.pem\"; min_server = \"1.3\"; };\n"
 		"smtp = { max_per_line = 5; };\n"
@@ -1126,6 +1139,11 @@ values(void **state)
 	assert_int_equal(c->servers[0].pop3.port, 995);
 	assert_int_equal(c->servers[0].naddresses, 1);
 	assert_int_equal(c->servers[1].starttls, 0);
+	assert_int_equal(conf_hosts(c), 4);
+	assert_string_equal(conf_host(c, 0), "mail.example");
+	assert_string_equal(conf_host(c, 1), "b.example");
+	assert_null(conf_host(c, 2));
+	assert_string_equal(conf_host(c, 3), "submit.example");
 	assert_int_equal(c->servers[1].pop3.mode, TLS_NONE);
 	assert_int_equal(c->servers[0].imap.mode, TLS_PLAIN);
 	assert_int_equal(c->servers[0].imap.port, 1143);
@@ -1475,6 +1493,12 @@ explained(void **state)
 		{ WITH("port25 = \"relay\";") "gateway = { source = "
 		  "\"gateway\"; };\n",
 		  "from the gateway's address (which no server may trust)" },
+		{ WITH("port25 = \"submit\"; enforce = \"all\";")
+		  "servers = ( { name = \"a.example\"; submission = "
+		  "\"tls:465\"; submission_host = \"submit.example\"; "
+		  "starttls = 587; } );\n",
+		  "      a.example: at submit.example port 465 (TLS); clients "
+		  "that use STARTTLS are tunnelled to port 587\n" },
 		{ SERVER("own = true; pop3 = \"tls:995\";"),
 		  "Every line still reaches on port 25: mail.isp.example.\n"
 		  "Plain POP3 (port 110) is carried over verified TLS to "

@@ -97,6 +97,7 @@ render_submit(void **state)
 	e.src = address("[2001:db8:2:700::9]:40112");
 	e.dst = address("[2001:db8:80::25]:25");
 	e.out = address("[2001:db8:2:700::9]:10241");
+	e.via = address("[2001:db8:80::26]:465");
 	e.detail_len = 8;
 	memcpy(e.detail, "a\"b\r\n\0\\c", 8);
 	assert_int_equal(event_check(&e, &conf), 0);
@@ -104,8 +105,8 @@ render_submit(void **state)
 	assert_string_equal(line, "submit id=0000000000001 "
 		"line=2001:db8:2:700::/64 class=legacy "
 		"src=[2001:db8:2:700::9]:40112 dst=[2001:db8:80::25]:25 "
-		"out=[2001:db8:2:700::9]:10241 server=mail.isp.example "
-		"stage=tls rcpts=1 msgs=0 up=70 down=300 tls=1.3 dur=5.2 "
+		"out=[2001:db8:2:700::9]:10241 via=[2001:db8:80::26]:465 "
+		"server=mail.isp.example stage=tls rcpts=1 msgs=0 up=70 down=300 tls=1.3 dur=5.2 "
 		"reason=certificate early=1 helo=\"pc\" "
 		"detail=\"a\\\"b\\x0d\\x0a\\x00\\\\c\"");
 }
@@ -240,9 +241,10 @@ break_it(struct report *e, int how)
 	case 24: e->reason = REASON_SUMMARY; break;
 	case 25: e->envelope.from.len = ENVELOPE_MAX + 1; break;
 	case 26: e->envelope.to.len = ENVELOPE_MAX + 1; break;
+	case 27: e->via.family = 77; break;
 	}
 }
-#define WAYS 27
+#define WAYS 28
 
 static void
 check(void **state)

@@ -229,6 +229,7 @@ destinations(void **state)
 		c.log_envelope = LOG_ENVELOPE_FULL;
 		b = logbook_new(&c, collect, &o);
 		addr_parse(&e.dst, rows[i].dst);
+		addr_parse(&e.via, "203.0.113.77:465");
 		e.server_index = (int16_t)rows[i].server;
 		memcpy(e.detail, "mx.example says no", 18);
 		e.detail_len = 18;
@@ -237,6 +238,8 @@ destinations(void **state)
 			assert_non_null(strstr(o.last, rows[i].want));
 		else
 			assert_null(strstr(o.last, " dst="));
+		assert_true((strstr(o.last, "203.0.113.77") != NULL) ==
+			(rows[i].how == LOG_DESTINATION_FULL));
 		assert_true((strstr(o.last, "mx.example says no") != NULL) ==
 			rows[i].has_detail);
 		logbook_free(&b, NOON);

@@ -3,7 +3,7 @@
  *
  * What submit does to octets: BDAT carries them as they are or eats them, a
  * strict gateway refuses what it otherwise mends. Scripts as in smtp_submit.c,
- * each whole and an octet at a time.
+ * each cut in every way that drive.h has.
  */
 #include "tests/submit.h"
 

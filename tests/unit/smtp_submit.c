@@ -2,9 +2,9 @@
  * smtp_submit.c - unit tests of proxyd/smtp_submit.c
  *
  * Both sides of a session as scripts (tests/drive.h): what client and server
- * send, what each gets, and that nobody gets more. Every script is played whole
- * and an octet at a time, unless it is about what stands in one read. In all of
- * them nothing but EHLO and STARTTLS may reach the server before TLS.
+ * send, what each gets, and that nobody gets more. Every script is played whole,
+ * an octet at a time and cut in two at each octet, unless it is about what stands
+ * in one read. In all of them nothing but EHLO and STARTTLS may reach the server before TLS.
  */
 #include "tests/submit.h"
 
@@ -417,6 +417,12 @@ ends(void **state)
 		{ "in the payload", IMPLICIT, false, { IN_DATA,
 			"F server-reset", "! fail server-reset",
 			SAYS("421 4.4.2", "closed the connection"), NULL } },
+		{ "instead of the final reply", IMPLICIT, false, { IN_DATA,
+			"C x\n.", "s x\n.", "E", "! fail server-eof",
+			SAYS("451 4.4.2", "closed the connection"), NULL } },
+		{ "in the final reply: not a word behind its half", IMPLICIT,
+			false, { IN_DATA, "C x\n.", "s x\n.", "S 250-Queued",
+			"c 250-Queued", "E", "! fail server-eof", NULL } },
 		{ "the relay leaves", IMPLICIT, false, { READY, "F drain",
 			"! fail drain", SAYS("421 4.3.2", "try again later"),
 			NULL } },

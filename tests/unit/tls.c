@@ -22,6 +22,7 @@
 #include <cmocka.h>
 
 #include "conf/conf.h"
+#include "tests/cert.h"
 
 #define NAME "mail.isp.example"
 
@@ -34,46 +35,12 @@ static char words[160];		/* what visit() heard of a refusal */
 static bool blamed;		/* ... and was it the certificate? */
 static char trust[] = "/tmp/sallyport-tls-XXXXXX";
 
-static void
-make_certificate(void)
-{
-	X509_EXTENSION *names = X509V3_EXT_conf_nid(NULL, NULL,
-		NID_subject_alt_name, "DNS:" NAME);
-
-	key = EVP_EC_gen("P-256");
-	cert = X509_new();
-	assert_non_null(key);
-	assert_non_null(cert);
-	assert_non_null(names);
-	X509_set_version(cert, 2);
-	ASN1_INTEGER_set(X509_get_serialNumber(cert), 25);
-	X509_gmtime_adj(X509_getm_notBefore(cert), -60);
-	X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
-	X509_set_pubkey(cert, key);
-	X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN",
-		MBSTRING_ASC, (const unsigned char *)NAME, -1, -1, 0);
-	X509_set_issuer_name(cert, X509_get_subject_name(cert));
-	X509_add_ext(cert, names, -1);
-	X509_EXTENSION_free(names);
-	assert_true(X509_sign(cert, key, EVP_sha256()) > 0);
-}
-
 static int
 setup(void **state)
 {
-	int fd = mkstemp(trust);
-	FILE *f = fdopen(fd, "w");
-
 	(void)state;
-	assert_non_null(f);
-	make_certificate();
-	PEM_write_X509(f, cert);
-	fclose(f);
-	server = SSL_CTX_new(TLS_server_method());
-	assert_non_null(server);
-	SSL_CTX_use_certificate(server, cert);
-	SSL_CTX_use_PrivateKey(server, key);
-	SSL_CTX_set_session_id_context(server, (const unsigned char *)"t", 1);
+	cert_make(NAME, &key, &cert);
+	server = cert_server(trust, key, cert);
 	return 0;
 }
 
@@ -114,7 +81,7 @@ visit(struct tls *t, const char *name, unsigned index, struct addr to)
 		.pins = pins, .npins = npins };
 
 	assert_int_equal(BIO_new_bio_pair(&near, 1 << 20, &far, 1 << 20), 1);
-	SSL *client = tls_open(t, &known, index, &to, near);
+	SSL *client = tls_open(t, &known, name, index, &to, near);
 	SSL *other = SSL_new(server);
 	assert_non_null(client);
 	assert_non_null(other);
@@ -372,7 +339,7 @@ try_offer(struct tls *t, struct addr to, bool offer, bool never, bool *again_r)
 	SSL *other = SSL_new(server), *client;
 
 	assert_int_equal(BIO_new_bio_pair(&near, 1 << 20, &far, 1 << 20), 1);
-	client = tls_open(t, &named, 0, &to, near);
+	client = tls_open(t, &named, NAME, 0, &to, near);
 	assert_non_null(client);
 	if (offer)
 		tls_offer(client, "imap");

@@ -13,6 +13,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -120,6 +121,85 @@ snapshots(void **state)
 	assert_int_equal(find(u, "203.0.113.8"), 0);
 	upstream_free(&u);
 	assert_null(u);
+	upstream_free(&u);
+}
+
+/* The nth choice of a line of family, or "none". */
+static const char *
+choice(struct upstream *u, int index, uint8_t family, unsigned spread,
+	unsigned nth)
+{
+	static char text[ADDR_STRLEN];
+	struct addr a;
+
+	return upstream_host(u, index, family, spread, nth, &a) ?
+		addr_format(&a, text) : "none";
+}
+
+/* Addresses of a submission_host: dialled by us, never known as an origin. */
+static void
+hosts(void **state)
+{
+	static const struct {
+		const char *name;
+		enum server_source source;
+		int index;
+		uint8_t family;
+		unsigned spread, nth;
+		const char *want;
+	} rows[] = {
+		{ "first", FROM_CLIENT, 1, AF_INET, 0, 0, "203.0.113.1" },
+		{ "second", FROM_CLIENT, 1, AF_INET, 0, 1, "203.0.113.2" },
+		{ "no third", FROM_CLIENT, 1, AF_INET, 0, 2, "none" },
+		{ "spread", FROM_CLIENT, 1, AF_INET, 5, 0, "203.0.113.2" },
+		{ "and the other", FROM_CLIENT, 1, AF_INET, 5, 1,
+			"203.0.113.1" },
+		{ "large spread", FROM_CLIENT, 1, AF_INET, UINT32_MAX, 1,
+			"203.0.113.1" },
+		{ "six", FROM_CLIENT, 1, AF_INET6, 3, 0, "2001:db8::1" },
+		{ "only its own family", FROM_CLIENT, 1, AF_INET6, 0, 1,
+			"none" },
+		{ "its own first", FROM_GATEWAY, 1, AF_INET6, 0, 0,
+			"2001:db8::1" },
+		{ "then the other", FROM_GATEWAY, 1, AF_INET6, 0, 1,
+			"203.0.113.1" },
+		{ "to the last", FROM_GATEWAY, 1, AF_INET6, 0, 2,
+			"203.0.113.2" },
+		{ "none left", FROM_GATEWAY, 1, AF_INET6, 0, 3, "none" },
+		{ "without a host", FROM_GATEWAY, 0, AF_INET, 0, 0, "none" },
+		{ "not listed", FROM_GATEWAY, -1, AF_INET, 0, 0, "none" },
+		{ "no such server", FROM_GATEWAY, N(servers), AF_INET, 0, 0,
+			"none" },
+	};
+	struct upstream *u = make();
+
+	(void)state;
+	assert_string_equal(choice(u, 1, AF_INET, 0, 0), "none");
+	server(u, SNAPSHOT_ADD, N(servers) + 1, "203.0.113.7"); /* no FIRST */
+	server(u, SNAPSHOT_FIRST, 0, NULL);
+	server(u, SNAPSHOT_ADD, 0, "198.51.100.1");
+	server(u, SNAPSHOT_ADD, N(servers) + 1, "203.0.113.1");
+	server(u, SNAPSHOT_ADD, N(servers) + 1, "2001:db8::1");
+	server(u, SNAPSHOT_ADD, N(servers) + 1, "203.0.113.2");
+	server(u, SNAPSHOT_ADD, N(servers) + 1, NULL);	/* no address */
+	server(u, SNAPSHOT_ADD, 2 * N(servers), "203.0.113.3");
+	assert_string_equal(choice(u, 1, AF_INET, 0, 0), "none");
+	server(u, SNAPSHOT_LAST, 0, NULL);
+	assert_int_equal(find(u, "203.0.113.1:25"), -1);
+	assert_int_equal(find(u, "198.51.100.1:25"), 0);
+	for (size_t i = 0; i < N(rows); i++) {
+		servers[1].source = rows[i].source;
+		if (strcmp(choice(u, rows[i].index, rows[i].family,
+			rows[i].spread, rows[i].nth), rows[i].want) != 0)
+			fail_msg("%s: %s", rows[i].name, choice(u,
+				rows[i].index, rows[i].family, rows[i].spread,
+				rows[i].nth));
+	}
+	servers[1].source = FROM_DEFAULT;
+	/* The next snapshot replaces them. */
+	server(u, SNAPSHOT_FIRST, 0, NULL);
+	server(u, SNAPSHOT_LAST, 0, NULL);
+	assert_string_equal(choice(u, 1, AF_INET, 0, 0), "none");
 	upstream_free(&u);
 }
 
@@ -278,6 +358,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(snapshots),
+		cmocka_unit_test(hosts),
 		cmocka_unit_test(allowed),
 		cmocka_unit_test(waiters),
 		cmocka_unit_test(no_bind),
