@@ -87,7 +87,8 @@ ORDER = ("test_lab", "test_kernel", "test_nfq_kernel", "test_scenes", "test_proc
          "test_probe", "test_failures", "test_repair", "test_flood",
          "test_lease", "test_volume", "test_imap", "test_limits", "test_submit",
          "test_origin", "test_opportune",
-         "test_clients", "test_readers", "test_evidence", "test_log",
+         "test_clients", "test_readers", "test_courier",
+         "test_evidence", "test_log",
          "test_zombies", "test_why", "test_complaint", "test_hook", "test_events", "test_syslog",
          "test_load")
 

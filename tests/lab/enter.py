@@ -17,10 +17,10 @@ from pathlib import Path
 MARK = "SALLYPORT_LAB_INSIDE"
 ROOT = Path("/run/lab")
 
-# Users that a fresh Debian does not have: the daemon's own, Exim's, the owner of
+# Users that a fresh Debian does not have: our own, Exim's, Courier's, the owner of
 # the mailboxes.
 USERS = {"sallyport": 4990, "sallyport-relay": 4991, "vmail": 5000,
-         "Debian-exim": 4992}
+         "Debian-exim": 4992, "courier": 4993}
 
 
 def inside():
