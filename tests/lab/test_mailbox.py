@@ -16,7 +16,7 @@ import pytest
 import daemon
 import net
 import scenes
-from content import MEGABYTE, stuffed, text_line
+from content import MEGABYTE, text_line
 from dovecot import PASSWORD
 from peer import Peer
 
