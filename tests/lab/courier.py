@@ -82,10 +82,11 @@ class Courier:
         database(etc / "userdbshadow.dat", {
             f"{user}@isp.example": f"systempw={key}" for user in self.users})
 
-    def start(self):
+    def start(self, ports=tuple(SERVICES)):
         self.processes = [self.spawn(
             [LIB / "courier/courier-authlib/authdaemond"])]
-        for port, (login, server, tls) in SERVICES.items():
+        for port in ports:
+            login, server, tls = SERVICES[port]
             program = [LOGIN / login,
                        (ROOT / "usr/bin" if server == "imapd" else LOGIN)
                        / server, "Maildir"]
@@ -98,7 +99,7 @@ class Courier:
                  *program],
                 {f"{kind}_STARTTLS": "NO", f"{kind}_TLS_REQUIRED": "0",
                  f"{kind}_TLS": "1"} if tls else {}))
-        proc.wait_ports(self.processes[-1], SERVICES, "Courier")
+        proc.wait_ports(self.processes[-1], ports, "Courier")
         proc.wait_until(Path("/run/courier/authdaemon/socket").exists,
                         "Courier's authdaemond")
 
@@ -111,7 +112,9 @@ class Courier:
             proc.stop(process)
 
     def put(self, user, name, text):
-        """A message straight into a mailbox."""
+        """The one message of a mailbox."""
+        for path in (MAIL / user / "Maildir").glob("[cn][ue][rw]/*"):
+            path.unlink()
         fresh = MAIL / user / "Maildir/tmp" / name
         fresh.write_text(text)
         os.chown(fresh, 5000, 5000)

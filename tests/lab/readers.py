@@ -10,6 +10,7 @@ sees, in a mount namespace of its own.
 
 import json
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,14 +48,14 @@ class Cell:
         return self.user.replace("@", "%40")
 
 
-def run(cell, argv, text=None, env=None):
+def run(cell, argv, env=None, timeout=60):
     hosts = clients.config(f"127.0.0.1 localhost\n{cell.address} {cell.name}\n")
     switch = clients.config("passwd: files\ngroup: files\nhosts: files\n")
     for path in (hosts, switch):
         os.chmod(path, 0o644)
     result = proc.run(cell.line, ["unshare", "--mount", "sh", "-c", NAMED, "sh",
                                   hosts, switch, *argv],
-                      text=text, timeout=60, env=env)
+                      timeout=timeout, env=env)
     return result.code, result.out
 
 
@@ -67,6 +68,12 @@ def contents(folder):
     return "".join(path.read_text(errors="replace")
                    for path in sorted(Path(folder).rglob("*"))
                    if path.is_file())
+
+
+def but(text, *noise):
+    """A program's words without the lines that only sum them up."""
+    return "\n".join(line for line in text.splitlines()
+                     if not any(word in line for word in noise))
 
 
 # ---- programs with a configuration of their own ---------------------------
@@ -90,22 +97,24 @@ def mpop(cell):
         f"user {cell.user}\npassword {PASSWORD}\ntimeout 30\n"
         f"keep on\ndelivery mbox {box}\nuidls_file {box}.uidls\n")
     code, out = run(cell, ["mpop", "-C", path])
-    return code, out, contents(box.parent)
+    return code, but(out, "error during mail retrieval"), contents(box.parent)
 
 
 def fetchmail(cell):
+    """Whoever checks the certificate requires TLS: "may" does not."""
     folder = home()
-    tls = {"off": 'sslproto ""', "may": 'sslproto "auto"',
-           "must": 'sslproto "TLS1+"'}[cell.mode]
+    tls = {"off": 'sslproto ""', "may": "no sslcertck",
+           "must": 'sslproto "auto"'}[cell.mode]
     path = clients.config(
         f'poll "{cell.name}" protocol {cell.protocol} username "{cell.user}" '
-        f'password "{PASSWORD}" {tls} sslcertck sslcertfile "{clients.TRUST}" '
-        "fetchall keep\n")
+        f'password "{PASSWORD}" {tls} sslcertfile "{clients.TRUST}" fetchall keep'
+        "\n")
     code, out = run(cell, [
         "fetchmail", "-f", path, "--nosyslog", "--nodetach", "--mda",
         f"cat >>{folder}/mbox", "--pidfile", folder / "pid", "--idfile",
         folder / "ids"], env={"FETCHMAILHOME": str(folder)})
-    return code, out, contents(folder)
+    return code, but(out, "WARNING: ", "rror on ", "error while ",
+                     "Query status"), contents(folder)
 
 
 def getmail(cell):
@@ -125,7 +134,8 @@ def getmail(cell):
 
 
 def mutt(cell):
-    """On a terminal, as it wants to be; the keys are typed for it."""
+    """On a terminal, as it wants to be; the keys are typed for it. What it says
+    behind a bell is an error, and then it waits to be told what next."""
     folder, short = home(), cell.scheme.rstrip("3")
     (folder / "rc").write_text(
         f'set folder="{folder}"\n'
@@ -142,9 +152,10 @@ def mutt(cell):
         f'"<copy-message><kill-line>{folder}/mbox<enter><exit>"\'\n')
     code, out = run(cell, [
         "script", "-qec", f"{FETCHED}/root/usr/bin/mutt -n -F {folder}/rc",
-        "/dev/null"], env={"LD_LIBRARY_PATH": str(LIBRARY), "TERM": "ansi"})
+        "/dev/null"], {"LD_LIBRARY_PATH": str(LIBRARY), "TERM": "ansi"}, 15)
     box = folder / "mbox"
-    return code, out, box.read_text() if box.exists() else ""
+    said = re.findall(r"\x07\r([^\r\n\x07\x1b]+)", out)
+    return code, "\n".join(said) or out, box.read_text() if box.exists() else ""
 
 
 def mbsync(cell):
@@ -186,7 +197,7 @@ def s_nail(cell, *more):
         "s-nail", "-:/", "-Sv15-compat", "-Stls-verify=strict",
         f"-Stls-ca-file={clients.TRUST}", "-Stls-ca-no-defaults", *tls, *more,
         f"-Y copy 1 {box}", "-Y xit", "-R", "-f",
-        f"{cell.scheme}://{cell.escaped}:{PASSWORD}@{cell.name}"], text="")
+        f"{cell.scheme}://{cell.escaped}:{PASSWORD}@{cell.name}"])
     said = [line for line in out.splitlines() if " error: " in line]
     return code, "\n".join(said) or out, contents(box.parent)
 
