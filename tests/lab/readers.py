@@ -152,7 +152,7 @@ def mutt(cell):
         f'"<copy-message><kill-line>{folder}/mbox<enter><exit>"\'\n')
     code, out = run(cell, [
         "script", "-qec", f"{FETCHED}/root/usr/bin/mutt -n -F {folder}/rc",
-        "/dev/null"], {"LD_LIBRARY_PATH": str(LIBRARY), "TERM": "ansi"}, 15)
+        "/dev/null"], {"LD_LIBRARY_PATH": str(LIBRARY), "TERM": "ansi"}, 25)
     box = folder / "mbox"
     said = re.findall(r"\x07\r([^\r\n\x07\x1b]+)", out)
     return code, "\n".join(said) or out, box.read_text() if box.exists() else ""

@@ -50,16 +50,20 @@ def raise_row(world, number):
         world.dovecot.add_account(f"m{number}v{family}")
 
 
-def ways(running, line, since):
-    """The kinds of this line's sessions since then, once there is one."""
+def ways(running, number, family, since):
+    """The kinds of this line's sessions since then, once they have ended."""
+    line = scenes.line_text(f"m{number}", family)
+    at = net.address(f"m{number}", family)
+    at = f"[{at}]" if family == 6 else at
+
     def look():
         return sorted({event.kind for event in map(daemon.parse,
                                                    running.lines(since))
                        if event and event.get("line") == line})
-    try:
-        return proc.wait_until(look, f"a session of {line}", 15)
-    except TimeoutError:
-        return ["no session"]
+    proc.wait_until(lambda: not proc.need("gw", [
+        "ss", "-tnH", "exclude", "time-wait", f"( src {at} or dst {at} )"]),
+        f"the sessions of {line} to end", 40)
+    return proc.wait_until(look, f"a session of {line}", 15)
 
 
 HOW = {"wrap": "wrapped", "tunnel": "tunnelled"}
@@ -83,7 +87,7 @@ def attempt(world, running, other, job, mode):
     code, out, mail = PROGRAMS[protocol, program][0](Cell(
         f"m{number}", net.address(host, family, which), name, protocol, mode,
         f"{user}@isp.example"))
-    how = ways(running, scenes.line_text(f"m{number}", family), since)
+    how = ways(running, number, family, since)
     if token not in mail:
         return words(out)
     text = "read, " + " and ".join(HOW.get(kind, kind) for kind in how)
