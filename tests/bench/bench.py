@@ -17,7 +17,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +29,7 @@ import names
 import net
 import proc
 import proxies
+from tool import Tool
 
 ROUNDS = 9          # of the rows of CPU time: short runs, many of them
 STEPS = 5           # of memory, and of growth: each takes longer
@@ -45,34 +45,6 @@ FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 FILES = 20000 if FILES == resource.RLIM_INFINITY else min(20000, FILES)
 FEW, MANY = 100, min(5000, (FILES - 1000) // 2)
 HELD = min(1000, MANY // STEPS)     # of one step of `idle`
-
-
-class Tool:
-    """The load generator or a server: JSON lines out, a line in."""
-
-    def __init__(self, ns, argv, **more):
-        self.process = subprocess.Popen(
-            proc.enter_argv(ns, argv), stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True, **more)
-        self.name = Path(argv[0]).name
-
-    def hear(self, timeout=120):
-        clock = threading.Timer(timeout, self.process.kill)
-        clock.start()
-        line = self.process.stdout.readline()
-        clock.cancel()
-        if not line:
-            raise RuntimeError(f"{self.name} ended: {self.process.wait()}")
-        return json.loads(line)
-
-    def ask(self):
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return self.hear()
-
-    def end(self):
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def busy():

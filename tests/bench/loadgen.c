@@ -1,13 +1,15 @@
 /*
  * loadgen.c - the mail programs of the bench: many at once, each verified
  *
- *   loadgen pop3|retr|smtp|hold ADDRESS PORT SESSIONS AT-ONCE MESSAGE-OCTETS
+ *   loadgen pop3|retr|smtp|hold|idle ADDRESS PORT SESSIONS AT-ONCE
+ *	MESSAGE-OCTETS
  *
  * pop3: CAPA USER PASS STAT QUIT. retr: a RETR before the QUIT, every octet of
  * the message compared. smtp: one mail of MESSAGE-OCTETS. hold: logs in, says
- * {"held": n}, waits for a line on standard input, then QUITs everywhere. A
- * session counts as done when every reply was the expected one and the other
- * side then closed; anything else is a loss, and the first complaint is told.
+ * {"held": n}, waits for a line on standard input, then QUITs everywhere.
+ * idle: the same with IMAP, in IDLE while it waits. A session counts as done
+ * when every reply was the expected one and the other side then closed; anything
+ * else is a loss, and the first complaint is told.
  *
  * The last line on standard output is the result as JSON. One process, one
  * epoll loop. Gives up when nothing moves for STALL_MS.
@@ -34,7 +36,7 @@
 #define LATENCIES 65536
 
 /* What ends an answer. */
-enum answer { LINE, DOTTED, REPLY, MESSAGE };
+enum answer { LINE, DOTTED, REPLY, MESSAGE, TAGGED };
 
 struct step {
 	const char *command;	/* NULL: wait for the greeting */
@@ -71,7 +73,19 @@ static struct step smtp_steps[] = {
 	{ "QUIT\r\n", "221", REPLY },
 	{ NULL, NULL, LINE }
 };
-/* hold stops before this command of pop3_steps. */
+static const struct step imap_steps[] = {
+	{ NULL, "* OK", LINE },
+	{ "0 CAPABILITY\r\n", "0 OK", TAGGED },
+	{ "a LOGIN load@isp.example Umeboshi-9Zq7-tea-house\r\n", "a OK",
+		TAGGED },
+	{ "b SELECT INBOX\r\n", "b OK", TAGGED },
+	{ "c IDLE\r\n", "+ i", LINE },
+	{ "DONE\r\n", "c OK", TAGGED },
+	{ "d NOOP\r\n", "d OK", TAGGED },
+	{ "e LOGOUT\r\n", "e OK", TAGGED },
+	{ NULL, NULL, LINE }
+};
+/* hold and idle stop before this command of theirs. */
 #define HOLD_BEFORE 5
 
 struct session {
@@ -174,13 +188,15 @@ on_line(struct session *s)
 		lose(s, "words after the last reply");
 		return;
 	}
+	if (step->answer == TAGGED && s->line[0] == '*')
+		return;
 	if (s->first || step->answer == REPLY) {
 		if (strncmp(s->line, step->want, 3) != 0) {
 			lose(s, "unexpected reply");
 			return;
 		}
 	}
-	if (step->answer == LINE ||
+	if (step->answer == LINE || step->answer == TAGGED ||
 	    (step->answer == REPLY && s->line[3] == ' ') ||
 	    (step->answer != REPLY && !s->first &&
 		strncmp(s->line, ".\r\n", 4) == 0))
@@ -352,10 +368,9 @@ choose(const char *kind, size_t octets)
 {
 	char *mail;
 
-	if (strcmp(kind, "hold") == 0) {
-		hold = true;
-		return pop3_steps;
-	}
+	hold = strcmp(kind, "hold") == 0 || strcmp(kind, "idle") == 0;
+	if (hold)
+		return kind[0] == 'h' ? pop3_steps : imap_steps;
 	if (strcmp(kind, "pop3") == 0)
 		return pop3_steps;
 	message_len = octets;
@@ -383,8 +398,8 @@ main(int argc, char **argv)
 	steps = argc == 7 ? choose(argv[1], strtoul(argv[6], NULL, 10)) : NULL;
 	if (steps == NULL || inet_pton(AF_INET, argv[2],
 		&target.sin_addr) != 1) {
-		fprintf(stderr, "usage: loadgen pop3|retr|smtp|hold ADDRESS "
-			"PORT SESSIONS AT-ONCE MESSAGE-OCTETS\n");
+		fprintf(stderr, "usage: loadgen pop3|retr|smtp|hold|idle "
+			"ADDRESS PORT SESSIONS AT-ONCE MESSAGE-OCTETS\n");
 		return 2;
 	}
 	target.sin_family = AF_INET;

@@ -3,10 +3,11 @@
  *
  *   server CHAIN.pem RETR-OCTETS SERVICE:ADDRESS:PORT ...
  *
- * Services: pop3s (TLS with tickets), pop3s-cold (TLS without, so that every
- * handshake is a full one), smtp (a sink). Answers what the load generator
- * asks and no more; lockstep is assumed. One process, one epoll loop, constant
- * replies: it must not be what a measurement waits for.
+ * Services: pop3s, imaps (TLS with tickets), pop3s-cold (TLS without, so that
+ * every handshake is a full one), smtp (a sink). Answers what the load
+ * generator and a proxy ask and no more; lockstep is assumed. One process, one
+ * epoll loop, replies as good as constant: it must not be what a measurement
+ * waits for.
  *
  * A line on standard input is answered on standard output by the counters of
  * all services as one line of JSON; end of input ends the program, so it never
@@ -37,7 +38,7 @@
 
 struct service {
 	int fd;
-	bool smtp;
+	bool smtp, imap;
 	SSL_CTX *tls;		/* NULL: plain */
 	const char *name;
 	unsigned long accepted, done, broken, full, resumed, messages;
@@ -54,6 +55,7 @@ struct conn {
 	const uint8_t *out;
 	size_t out_len;
 	char line[LINE_MAX_LEN];
+	char tag[16], answer[160];	/* IMAP's */
 };
 
 static struct service services[SERVICES_MAX];
@@ -101,6 +103,32 @@ pop3_line(struct conn *c)
 	} else {
 		say(c, "-ERR Unknown command.\r\n");
 	}
+}
+
+/* DONE has no tag: the one of IDLE is answered. */
+static void
+imap_line(struct conn *c)
+{
+	char *verb = strchr(c->line, ' ');
+	const char *before = "";
+
+	if (strncmp(c->line, "DONE", 4) != 0) {
+		snprintf(c->tag, sizeof(c->tag), "%.*s", verb == NULL ? 0 :
+			(int)(verb - c->line), c->line);
+		verb = verb == NULL ? c->line : verb + 1;
+		if (strncmp(verb, "IDLE", 4) == 0) {
+			say(c, "+ idling\r\n");
+			return;
+		}
+		if (strncmp(verb, "CAPABILITY", 10) == 0)
+			before = "* CAPABILITY IMAP4rev1 IDLE AUTH=PLAIN\r\n";
+		else if (strncmp(verb, "LOGOUT", 6) == 0)
+			before = "* BYE Logging out.\r\n";
+		c->quit = strncmp(verb, "LOGOUT", 6) == 0;
+	}
+	snprintf(c->answer, sizeof(c->answer), "%s%s OK Done.\r\n", before,
+		c->tag);
+	say(c, c->answer);
 }
 
 static void
@@ -176,6 +204,8 @@ take(struct conn *c, const uint8_t *p, size_t n)
 		c->line_len = 0;
 		if (c->service->smtp)
 			smtp_line(c);
+		else if (c->service->imap)
+			imap_line(c);
 		else
 			pop3_line(c);
 	}
@@ -279,6 +309,8 @@ drive(struct conn *c)
 	if (!c->greeted) {
 		c->greeted = true;
 		say(c, c->service->smtp ? "220 mx.alpha.example ESMTP\r\n" :
+			c->service->imap ? "* OK [CAPABILITY IMAP4rev1 IDLE "
+			"AUTH=PLAIN] ready\r\n" :
 			"+OK POP3 ready <1.1.1@mail.isp.example>\r\n");
 	}
 	for (;;) {
@@ -369,8 +401,9 @@ add_service(char *text, const char *chain)
 	*address++ = *port++ = '\0';
 	s->name = text;
 	s->smtp = strcmp(text, "smtp") == 0;
+	s->imap = strcmp(text, "imaps") == 0;
 	if (!s->smtp)
-		s->tls = tls(chain, strcmp(text, "pop3s") == 0);
+		s->tls = tls(chain, strcmp(text, "pop3s-cold") != 0);
 	sin.sin_port = htons((uint16_t)strtoul(port, NULL, 10));
 	if (inet_pton(AF_INET, address, &sin.sin_addr) != 1)
 		die(address);

@@ -76,6 +76,8 @@ BAD = {
     "expired": (CERTIFICATES["isp"], "20250101", "20250401", False),
     "early": (CERTIFICATES["isp"], "20990101", "20990401", False),
     "revoked": (CERTIFICATES["isp"], "20250101", "20990401", True),
+    "odd-expired": (CERTIFICATES["odd"], "20250101", "20250401", False),
+    "odd-revoked": (CERTIFICATES["odd"], "20250101", "20990401", True),
 }
 REGISTER = """\
 [ca]

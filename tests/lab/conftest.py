@@ -85,9 +85,10 @@ ORDER = ("test_lab", "test_kernel", "test_nfq_kernel", "test_scenes", "test_proc
          "test_certificates", "test_first", "test_plan", "test_allow",
          "test_rules", "test_scenarios", "test_peers", "test_review", "test_topologies",
          "test_probe", "test_failures", "test_repair", "test_flood",
-         "test_lease", "test_volume", "test_imap", "test_limits", "test_submit",
+         "test_lease", "test_volume", "test_mailbox", "test_imap", "test_limits", "test_submit",
          "test_accounts", "test_pop", "test_origin", "test_host", "test_opportune",
-         "test_clients", "test_evidence", "test_log",
+         "test_clients", "test_readers", "test_courier",
+         "test_evidence", "test_log",
          "test_zombies", "test_why", "test_complaint", "test_hook", "test_replay", "test_events", "test_syslog",
          "test_load")
 

@@ -86,18 +86,19 @@ class Dovecot:
 
     def prepare(self):
         CONF.write_text(CONFIG)
-        USERS.write_text("".join(f"{name}@isp.example:{{PLAIN}}{PASSWORD}::::::"
-                                 "\n" for name in ACCOUNTS))
+        USERS.touch()
         for name in ACCOUNTS:
-            for sub in ("cur", "new", "tmp"):
-                path = Path(f"/run/lab/mail/isp/{name}/Maildir/{sub}")
-                path.mkdir(parents=True)
-            for path in (path, *path.parents):
-                if path == Path("/run/lab/mail/isp"):
-                    break
-                os.chown(path, 5000, 5000)
-            for sub in ("cur", "new", "tmp"):
-                os.chown(f"/run/lab/mail/isp/{name}/Maildir/{sub}", 5000, 5000)
+            self.add_account(name)
+
+    def add_account(self, name):
+        """A mailbox; also while Dovecot runs."""
+        with open(USERS, "a", encoding="ascii") as file:
+            file.write(f"{name}@isp.example:{{PLAIN}}{PASSWORD}::::::\n")
+        home = Path("/run/lab/mail/isp") / name
+        for sub in ("cur", "new", "tmp"):
+            (home / "Maildir" / sub).mkdir(parents=True)
+        for path in (home, *home.rglob("*")):
+            os.chown(path, 5000, 5000)
 
     def start(self):
         # Under the host's own name: it stands in the APOP challenge, and mail

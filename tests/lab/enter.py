@@ -17,11 +17,11 @@ from pathlib import Path
 MARK = "SALLYPORT_LAB_INSIDE"
 ROOT = Path("/run/lab")
 
-# Users that a fresh Debian does not have: the daemon's own, Exim's, the owner of
+# Users that a fresh Debian does not have: our own, Exim's, Courier's, the owner of
 # the mailboxes.
 USERS = {"sallyport": 4990, "sallyport-relay": 4991,
          "sallyport-keeper": 4993, "vmail": 5000,
-         "Debian-exim": 4992}
+         "Debian-exim": 4992, "courier": 4994}
 
 
 def inside():

@@ -124,6 +124,17 @@ def attach(host):
                         f"dev {host.name}"])
 
 
+def add_line(name, v4, v6):
+    """One line more, with a namespace of its own; its /56 is v6's."""
+    host = LINES[name] = Host(name, (v4,), (v6,),
+                              v6.rsplit("::", 1)[0] + "::/56", "gw")
+    batch("gw", [f"netns add {name}"])
+    sysctl(name, net__ipv6__conf__default__accept_dad=0,
+           net__ipv6__conf__all__accept_dad=0)
+    batch(name, ["link set lo up"])
+    attach(host)
+
+
 # Many lines more, all of class dynamic, behind the host of `second`: for tests
 # that leave a mark on their line.
 POOL = {4: "198.18.64.0/18", 6: "2001:db8:1:c000::/50"}

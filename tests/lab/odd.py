@@ -11,10 +11,18 @@ import ca
 import net
 
 
+def tls_context(name):
+    """A server's, with a certificate of ca.py."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(ca.DIR / f"{name}.pem")
+    return context
+
+
 class OddServer:
     def __init__(self, port, script, tls=True, ns="dns", which=1,
-                 certificate="odd"):
-        self.script, self.tls = script, tls
+                 certificate="odd", context=None):
+        """context: of its own, with its certificate and its tickets."""
+        self.script, self.tls, self.context = script, tls, context
         self.certificate = certificate
         self.seen = b""         # everything clients said
         self.errors = []
@@ -41,9 +49,8 @@ class OddServer:
         conn.settimeout(30)
         try:
             if self.tls:
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                context.load_cert_chain(ca.DIR / f"{self.certificate}.pem")
-                conn = context.wrap_socket(conn, server_side=True)
+                conn = (self.context or tls_context(self.certificate)
+                        ).wrap_socket(conn, server_side=True)
             self.script(self, conn)
         except OSError as error:
             self.errors.append(repr(error))

@@ -4,7 +4,6 @@ The run gives a table; tests/CLIENTS.md is that table, and a difference is a
 failure: what was found is then in $BUILD/CLIENTS.md, to be looked at and copied.
 """
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,6 +12,7 @@ import daemon
 import mailers
 import net
 import proc
+from clients import words
 from mailers import MODES, PROGRAMS, Cell
 
 TABLE = daemon.BUILD.parent / "tests/CLIENTS.md"
@@ -29,27 +29,8 @@ ALL = (*PROGRAMS, "Postfix")
 def raise_line(number, action):
     """A line of its own for each program: what adaptive remembers is per line."""
     v4, v6, base, _ = ACTIONS[action]
-    v6 = v6.format(base + number, number)
-    host = net.Host(f"{action[0]}{number}", (v4.format(100 + number),), (v6,),
-                    v6.rsplit("::", 1)[0] + "::/56", "gw")
-    net.batch("gw", [f"netns add {host.name}"])
-    net.sysctl(host.name, net__ipv6__conf__default__accept_dad=0,
-               net__ipv6__conf__all__accept_dad=0)
-    net.batch(host.name, ["link set lo up"])
-    net.attach(host)
-    return host.name
-
-
-def words(text):
-    """A program's own words, without what differs from run to run."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    text = lines[-1] if lines else "(nothing)"
-    text = re.sub(r"\[?[0-9a-f]*:[0-9a-f:]+::[0-9a-f]+\]?|"
-                  r"\[?\d+\.\d+\.\d+\.\d+\]?", "SERVER", text)
-    text = re.sub(r"(SERVER)+", "SERVER", text)
-    text = re.sub(r"[0-9A-HJKMNP-TV-Z]{13}", "ID", text)
-    text = re.sub(r"/\S+/run/lab\S*|/run/lab\S+", "FILE", text)
-    return text.replace("|", "/")[:100]
+    net.add_line(f"{action[0]}{number}", v4.format(100 + number),
+                 v6.format(base + number, number))
 
 
 def outcome(code, out, arrived):

@@ -18,11 +18,11 @@ import daemon
 import net
 import odd
 import proc
+from content import MEGABYTE, stuffed, text_line
 from peer import Peer
 
 MESSAGES = 10000
 BODIES = 1000
-MEGABYTE = 1 << 20
 PLAIN = base64.b64encode(b"\0load@isp.example\0secret").decode()
 
 
@@ -148,24 +148,6 @@ class Keeper:
             tail = (tail + line)[-2:]
 
 
-def text_line(chance):
-    kind = chance.randrange(8)
-    if kind == 0:
-        return b"." * chance.randrange(5)
-    if kind == 1:
-        return b"." + bytes(chance.choices(range(33, 127), k=40))
-    if kind == 2:
-        return bytes(chance.choices(range(32, 127), k=chance.randrange(
-            900, 20000)))
-    if kind == 3:
-        return bytes(chance.choices(range(128, 256), k=60))
-    if kind == 4:
-        return "件名: メールの試験 ÄÖÜ €".encode()
-    if kind == 5:
-        return b"\t \t "
-    return bytes(chance.choices(range(32, 127), k=chance.randrange(78)))
-
-
 def wild(chance):
     """Bare CR, bare LF, dots and NUL around each other."""
     return b"".join(chance.choice((b"\r", b"\n", b".", b"\r\n", b"a", b"\0"))
@@ -193,14 +175,6 @@ def body(number, free):
     if free and number % 3 == 0:
         whole += wild(chance)
     return whole
-
-
-def stuffed(content):
-    """As RFC 5321 4.5.2 wants it, the end included."""
-    out = re.sub(rb"(^|\r\n)\.", rb"\1..", content)
-    if out and not out.endswith(b"\r\n"):
-        out += b"\r\n"
-    return out + b".\r\n"
 
 
 def pieces(peer, data, chance):

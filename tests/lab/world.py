@@ -79,10 +79,14 @@ class World:
 
     def put(self, user, text):
         """A message straight into a mailbox of the provider."""
+        self.put_octets(user, text.replace("\n", "\r\n").encode())
+
+    def put_octets(self, user, content, sizes=""):
+        """sizes: ",S=n,W=n", if Dovecot is to know them without reading."""
         path = self.maildir("isp", user)
-        name = f"{time.time_ns()}.lab.isp"
+        name = f"{time.time_ns()}.lab.isp{sizes}"
         fresh = path / "tmp" / name
-        fresh.write_bytes(text.replace("\n", "\r\n").encode())
+        fresh.write_bytes(content)
         shutil.chown(fresh, 5000, 5000)
         fresh.rename(path / "new" / name)
 
