@@ -28,6 +28,7 @@ enum msg_type {
 	MSG_CONTROL,		/* one descriptor: stream to control (replaces) */
 	MSG_OWN,		/* n: enum snapshot_op; addr: with ADD, an address
 				 * of this gateway */
+	MSG_TICKET_KEY,		/* n: 1 it is the one before; ticket: from now on */
 	/* parent -> control */
 	MSG_RELAY,		/* n: slot; one descriptor: stream to that relay */
 	MSG_GATE,		/* n: port; m: 0 shut, 1 SYN only, 2 all, 3 the
@@ -68,6 +69,14 @@ enum hook_answer { HOOK_RAN, HOOK_BUSY, HOOK_NONE };
 
 #define HOOK_OCTETS 8192
 
+/* Of session tickets of published servers: AES-256-CBC, HMAC-SHA-256; name tells
+ * which key it was. */
+struct ticket_key {
+	uint8_t name[16];
+	uint8_t cipher[32];
+	uint8_t mac[32];
+};
+
 struct msg {
 	uint32_t type;
 	uint32_t n;
@@ -76,6 +85,7 @@ struct msg {
 	struct addr addr;
 	uint32_t again;
 	struct allow_item allow;
+	struct ticket_key ticket;
 };
 
 enum record_type {

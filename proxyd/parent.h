@@ -9,6 +9,8 @@
  * allowkeeper.c the allowlist's sets: file and ledger
  * rulekeeper.c  rules that somebody else takes away
  * hookkeeper.c  the operator's program that hears of levels
+ * places.c      listeners of published servers, their certificates
+ * ticketkeeper.c keys of their session tickets
  * daemon.c      leaving the terminal, telling the service manager
  *
  * One struct parent exists. All times are milliseconds of CLOCK_MONOTONIC.
@@ -120,7 +122,9 @@ struct hook {			/* hookkeeper.c */
 
 struct allowkeeper;
 struct allowmap;
+struct places;
 struct rulekeeper;
+struct tickets;
 
 struct parent {
 	struct event_base *base;
@@ -156,6 +160,8 @@ struct parent {
 	struct allowkeeper *allow;
 	struct rulekeeper *rules;
 	struct hook hook;
+	struct places *places;	/* of publish */
+	struct tickets *tickets;
 
 	struct addr *own;
 	size_t nown;
@@ -270,6 +276,15 @@ bool sockets_own_addresses(struct parent *p);
 struct queue_conf sockets_queue_conf(const struct conf *conf);
 /* Non-blocking connection to our own listener, -1. */
 int sockets_probe(int family, uint16_t port);
+
+/* ---- ticketkeeper.c ---- */
+
+int ticketkeeper_open(struct parent *p);
+void ticketkeeper_close(struct parent *p);
+/* Each tick: a new key when it is time, for every relay. */
+void ticketkeeper_tick(struct parent *p);
+/* What a new relay has to know before it accepts. */
+void ticketkeeper_introduce(struct child *c);
 
 /* ---- daemon.c ---- */
 

@@ -339,8 +339,9 @@ is_end(const struct line *l)
 
 /* CAPA's "SASL" without what cannot cross two legs; nothing left: no line. */
 static void
-pop3_mechanisms(const uint8_t *p, size_t n, struct sink *to)
+pop3_mechanisms(const uint8_t *p, size_t n, bool is_published, struct sink *to)
 {
+	const bool binds = is_published && sasl_binds(p, n);
 	bool any = false;
 
 	while (n > 0) {
@@ -348,7 +349,7 @@ pop3_mechanisms(const uint8_t *p, size_t n, struct sink *to)
 
 		while (len < n && p[len] != ' ')
 			len++;
-		if (sasl_passes(p, len)) {
+		if (sasl_passes(p, len) && !(binds && sasl_is_scram(p, len))) {
 			sink_text(to, any ? " " : "SASL ");
 			sink_bytes(to, p, len);
 			any = true;
@@ -370,14 +371,17 @@ pop3_list_line(struct machine *m, const struct line *l, struct sink *to)
 	if (m->u.pop3.verb == POP_CAPA && has_word(l, "STLS", &after))
 		return;
 	if (m->u.pop3.verb == POP_CAPA && has_word(l, "SASL", &after)) {
-		pop3_mechanisms(l->text + after, l->len - after, to);
+		pop3_mechanisms(l->text + after, l->len - after,
+			m->context->is_published, to);
 		return;
 	}
 	if (is_end(l) && m->u.pop3.verb == POP_CAPA &&
 	    m->offer == OFFER_STARTTLS)
 		sink_text(to, "STLS\r\n");
+	/* What comes behind this line is not known yet: SCRAM only in CAPA. */
 	if (m->u.pop3.verb == POP_AUTH_LIST && !is_end(l) &&
-	    !sasl_passes(l->text, l->len))
+	    (!sasl_passes(l->text, l->len) || (m->context->is_published &&
+		    sasl_is_scram(l->text, l->len))))
 		return;
 	sink_bytes(to, l->text, l->len);
 	sink_bytes(to, "\r\n", 2);
@@ -510,5 +514,6 @@ pop3_init(struct machine *m, const struct context *context)
 	m->ops = &pop3_ops;
 	m->context = context;
 	m->alpn = "pop3";
+	m->offer = context->is_published ? OFFER_NONE : OFFER_UNKNOWN;
 	m->client_wait = POP3_WAIT_COMMAND;
 }

@@ -83,6 +83,9 @@ typedef unsigned quota_fn(void *arg, enum tally_kind kind, unsigned n);
 struct context {
 	const char *gateway;		/* our own name */
 	const struct server_conf *server;	/* NULL: none */
+	bool is_published;		/* the client speaks TLS with us, and
+					 * the server is ours: nothing is asked
+					 * of the port that was dialled */
 	const struct block_conf *block;
 	const struct smtp_limits *limits;	/* NULL: those of smtp.h */
 	quota_fn *quota;		/* NULL: nothing is counted */
@@ -154,6 +157,7 @@ struct ehlo {
 	uint32_t mechs;		/* bit per row of the SASL table in sasl.c */
 	uint64_t size;
 	bool size_given;
+	bool binds;		/* AUTH has a "-PLUS": sasl_binds */
 	uint32_t xclient;	/* attributes: identity.c */
 	char words[EHLO_WORDS][EHLO_WORDS_MAX];
 };

@@ -19,6 +19,7 @@ struct adaptive;
 struct conf;
 struct lines;
 struct offers;
+struct serve;
 struct session;
 struct table;
 struct tally;
@@ -36,6 +37,7 @@ struct relay {
 	struct event_base *base;
 	struct upstream *upstream;
 	struct tls *tls;
+	struct serve *serve;	/* NULL: nothing is published */
 	struct adaptive *adaptive;
 	struct offers *offers;
 	unsigned slow_now;	/* sessions in the tarpit */

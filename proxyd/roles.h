@@ -16,6 +16,7 @@ struct adaptive;
 struct dests;
 struct lines;
 struct nfq_counts;
+struct places;
 struct table;
 struct tally;
 struct tlsseen;
@@ -32,6 +33,7 @@ struct relay_start {
 	struct tlsseen *tlsseen;
 	uint8_t owner;			/* lines.h */
 	struct table *table;		/* of lines; NULL: none is kept */
+	const struct places *places;	/* of publish; descriptors are open */
 	bool foreground;		/* log to stderr */
 };
 

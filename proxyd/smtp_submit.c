@@ -141,7 +141,7 @@ upstream_greeting(struct machine *m, const struct line *l, unsigned code,
 {
 	if (code != 220)
 		return submit_fail(m, REASON_SERVER_GREETING, l);
-	if (m->u.smtp.in_tls) {
+	if (m->u.smtp.in_tls || m->dial.mode == TLS_PLAIN) {
 		send_ehlo(m, out);
 		return ACT_NONE;
 	}
@@ -186,6 +186,8 @@ upstream_list(struct machine *m, const struct line *l, unsigned code,
 
 	if (code != 250)
 		return submit_fail(m, REASON_SERVER_GREETING, l);
+	if (m->context->is_published && s->ehlo.binds)
+		s->ehlo.mechs = sasl_without_scram(s->ehlo.mechs);
 	ehlo_limit_size(&s->ehlo, smtp_limits(m->context)->size);
 	if (server->xclient && !s->identified && identity_xclient(
 		s->ehlo.xclient, &m->context->src, &out[SERVER]) == 0) {

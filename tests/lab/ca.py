@@ -16,6 +16,9 @@ CERTIFICATES = {
     "mxb": ("mx.beta.example",),
     "isp": ("mail.isp.example", "mx.isp.example"),
     "odd": ("odd.isp.example",),
+    "pub": ("pub.isp.example",),
+    "hosted": ("*.hosted.example", "hosted.example"),
+    "renewed": ("pub.isp.example",),
     "wrong": ("www.elsewhere.example",),
 }
 CURRENT = DIR / "isp-current.pem"

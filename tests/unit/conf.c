@@ -162,7 +162,8 @@ static const struct refusal {
 	{ "unknown group", CLASS "jabberwock = { };\n",
 	  "F/s.conf:2: unknown option jabberwock; expected one of gateway, "
 	  "subscribers, allow, pass_destinations, tls, servers, smtp, nfq, "
-	  "pop3, imap, zombie, log, ledger, report, control\n" },
+	  "pop3, imap, zombie, publish, log, ledger, report, "
+	  "control\n" },
 	{ "unknown key in a class", WITH("port25 = \"watch\"; xyzzy = 1;"),
 	  "F/s.conf:1: unknown option subscribers.xyzzy; expected one of class, "
 	  "prefixes, prefixes_file, port25, enforce, "
@@ -695,7 +696,6 @@ not_yet(void **state)
 		  ":2: zombie.helo: innocent 80, infected 80; expected "
 		  "innocent below infected\n" },
 		{ "accounts = ( );", LATER("accounts") },
-		{ "publish = ( );", LATER("publish") },
 		{ "log = { envelope = \"all\"; };",
 		  ":2: log.envelope = \"all\"; expected \"none\", \"domain\", "
 		  "\"hash\", \"full\"\n" },

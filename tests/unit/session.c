@@ -96,6 +96,14 @@ upstream_dial(struct upstream *u, const struct addr *to, const struct addr *line
 	return DIAL_STARTED;
 }
 
+enum dial
+upstream_dial_inner(struct upstream *u, const struct publish_conf *p,
+	const struct addr *to, struct upstream_waiter *w, int *fd_r)
+{
+	(void)p;
+	return upstream_dial(u, to, NULL, -1, w, fd_r);
+}
+
 void
 upstream_forget(struct upstream *u, struct upstream_waiter *w)
 {
@@ -214,7 +222,7 @@ begin(uint16_t port)
 	origin.port = port;
 	server.pop3 = (struct endpoint){ TLS_PLAIN, 1110 };
 	server.imap = (struct endpoint){ TLS_PLAIN, 1143 };
-	session_open(&relay, fd[0], &src, &origin);
+	session_open(&relay, fd[0], &src, &origin, NULL);
 	turn();
 }
 
