@@ -160,7 +160,9 @@ struct server_conf {
 /* What a publish group listens for; those of PUBLISH_CLEAR and behind begin in
  * clear and offer STARTTLS. */
 enum publish_service {
-	PUBLISH_POP3S, PUBLISH_IMAPS, PUBLISH_SUBMISSIONS, PUBLISH_SERVICES
+	PUBLISH_POP3S, PUBLISH_IMAPS, PUBLISH_SUBMISSIONS,
+	PUBLISH_CLEAR, PUBLISH_POP3_CLEAR = PUBLISH_CLEAR, PUBLISH_IMAP_CLEAR,
+	PUBLISH_SUBMISSION, PUBLISH_SERVICES
 };
 
 /* What is spoken there. */
@@ -195,6 +197,7 @@ struct publish_conf {
 	uint16_t port[PUBLISH_SERVICES];	/* 0: not published */
 	struct addr to;		/* port 0 */
 	uint16_t port_to[PUBLISH_PROTOCOLS];
+	bool require_tls;	/* no login before STARTTLS */
 	bool proxy;
 	unsigned max_per_line;
 	struct certificate_conf *certificates;

@@ -30,7 +30,7 @@
 #define PEM_MAX (256 * 1024)
 
 const char *const publish_service_name[PUBLISH_SERVICES] = {
-	"pop3s", "imaps", "submissions",
+	"pop3s", "imaps", "submissions", "pop3", "imap", "submission",
 };
 
 /* ---- files ---- */
@@ -469,7 +469,8 @@ publish_check(struct load *l, config_setting_t *list)
 		make_server(p);
 		if (!has_service(p))
 			complain_at(l, s, "this group publishes nothing; "
-				"expected pop3s, imaps or submissions");
+				"expected pop3s, imaps, submissions, pop3, "
+				"imap or submission");
 		check_certificates(l, s, p);
 	}
 	check_places(l, list);
@@ -502,8 +503,11 @@ explain_service(const struct publish_conf *p, int service, FILE *out)
 	char text[ADDR_STRLEN];
 
 	to.port = p->port_to[protocol];
-	fprintf(out, "    %s on port %u, in TLS from the first octet, goes on to "
-		"%s in clear.\n", words[protocol], p->port[service],
+	fprintf(out, "    %s on port %u, %s, goes on to %s in clear.\n",
+		words[protocol], p->port[service], service < PUBLISH_CLEAR ?
+		"in TLS from the first octet" : p->require_tls ?
+		"with STARTTLS before any login" :
+		"with STARTTLS or, where the server behind allows it, without",
 		addr_format_port(&to, text));
 }
 

@@ -179,6 +179,7 @@ static unsigned
 shown(const struct machine *m, bool is_known)
 {
 	return (is_known && is_offered(m) ? IMAP_SHOW_STARTTLS : 0) |
+		(m->context->needs_tls ? IMAP_SHOW_NO_LOGIN : 0) |
 		(m->context->is_published ? IMAP_SHOW_TLS : 0);
 }
 
@@ -191,6 +192,10 @@ server_greeting(struct machine *m, const struct line *l,
 	if (m->u.imap.clear) {
 		sink_text(&out[SERVER], TAG_STARTTLS " STARTTLS\r\n");
 		await_server(m, IMAP_U_STARTTLS);
+		return ACT_NONE;
+	}
+	if (m->u.imap.greeted) {	/* before STARTTLS */
+		become_ready(m);
 		return ACT_NONE;
 	}
 	/* Some programs want the list inside the greeting. */
@@ -339,6 +344,18 @@ forward(struct machine *m, const struct line *l, struct sink out[2])
 	return ACT_NONE;
 }
 
+/* STARTTLS is ours: behind our answer only a hello may come. */
+static enum act
+accept_tls(struct machine *m, const struct imap_command *c, struct sink *to)
+{
+	m->u.imap.verb = IMAP_STARTTLS;
+	if (m->more)
+		return fail(m, REASON_TLS_INJECTION, NULL);
+	sink_text(to, "%.*s OK Begin TLS negotiation now\r\n", (int)c->tag_len,
+		c->tag);
+	return ACT_ACCEPT;
+}
+
 static enum act
 client_starttls(struct machine *m, const struct line *l,
 	const struct imap_command *c, struct sink out[2])
@@ -346,6 +363,8 @@ client_starttls(struct machine *m, const struct line *l,
 	struct imap *s = &m->u.imap;
 	struct endpoint plain = { TLS_PLAIN, 0 };
 
+	if (m->context->offers_tls && c->arg_len == 0)
+		return accept_tls(m, c, &out[CLIENT]);
 	if (!is_offered(m) || c->arg_len != 0)
 		return ours(m, l, (const char *)c->tag, c->tag_len,
 			"BAD STARTTLS is not offered", &out[CLIENT]);
@@ -365,6 +384,12 @@ client_command(struct machine *m, const struct line *l, struct sink out[2])
 	if (!imap_command(l, &c))
 		return ours(m, l, "*", 1, "BAD A command has a tag",
 			&out[CLIENT]);
+	/* RFC 5530: a program that reads the code keeps its password. */
+	if (m->context->needs_tls && (c.verb == IMAP_LOGIN ||
+		c.verb == IMAP_AUTHENTICATE))
+		return ours(m, l, (const char *)c.tag, c.tag_len,
+			"NO [PRIVACYREQUIRED] A login is possible inside TLS "
+			"only; say STARTTLS first", &out[CLIENT]);
 	if (c.verb == IMAP_AUTHENTICATE && !sasl_passes(c.arg, c.arg_len))
 		return ours(m, l, (const char *)c.tag, c.tag_len,
 			"NO Mechanism is not offered here", &out[CLIENT]);
@@ -616,6 +641,7 @@ imap_init(struct machine *m, const struct context *context)
 	m->ops = &imap_ops;
 	m->context = context;
 	m->alpn = "imap";
-	m->offer = context->is_published ? OFFER_NONE : OFFER_UNKNOWN;
+	m->offer = offer_known(context);
+	m->u.imap.greeted = context->greeted;
 	m->client_wait = IMAP_WAIT_COMMAND;
 }

@@ -58,7 +58,8 @@ bool imap_list_has(const uint8_t *list, size_t n, const char *word);
 /* How a list is shown. */
 enum imap_show {
 	IMAP_SHOW_STARTTLS = 1,	/* a property of the client's own leg */
-	IMAP_SHOW_TLS = 2	/* the client speaks TLS with us: sasl.h, sasl_binds */
+	IMAP_SHOW_TLS = 2,	/* the client speaks TLS with us: sasl.h, sasl_binds */
+	IMAP_SHOW_NO_LOGIN = 4	/* not yet: RFC 9051 section 6.2.3 */
 };
 
 /* The list as the client may see it: with STARTTLS or without, and without

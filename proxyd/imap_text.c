@@ -177,12 +177,16 @@ imap_list_has(const uint8_t *list, size_t n, const char *word)
 
 /* binds: sasl_binds() of the list, where it matters. */
 static bool
-is_shown(const uint8_t *p, size_t n, bool binds)
+is_shown(const uint8_t *p, size_t n, unsigned show, bool binds)
 {
+	const bool no_login = (show & IMAP_SHOW_NO_LOGIN) != 0;
+
 	if (is_word(p, n, "STARTTLS"))
 		return false;
 	if (n < 5 || strncasecmp((const char *)p, "AUTH=", 5) != 0)
-		return true;
+		return !no_login || !is_word(p, n, "LOGINDISABLED");
+	if (no_login)
+		return false;
 	return sasl_passes(p + 5, n - 5) && !(binds && sasl_is_scram(p + 5,
 		n - 5));
 }
@@ -195,7 +199,7 @@ imap_print_list(const uint8_t *list, size_t n, unsigned show, struct sink *out)
 	while (n > 0) {
 		size_t len = word_len(list, n);
 
-		if (len > 0 && is_shown(list, len, binds)) {
+		if (len > 0 && is_shown(list, len, show, binds)) {
 			sink_bytes(out, " ", 1);
 			sink_bytes(out, list, len);
 		}
@@ -203,6 +207,8 @@ imap_print_list(const uint8_t *list, size_t n, unsigned show, struct sink *out)
 	}
 	if (show & IMAP_SHOW_STARTTLS)
 		sink_text(out, " STARTTLS");
+	if (show & IMAP_SHOW_NO_LOGIN)
+		sink_text(out, " LOGINDISABLED");
 }
 
 void

@@ -4,7 +4,9 @@
  * TLS with the client comes first: nothing is dialled and no word of a protocol
  * is said before it stands, so whoever only knocks costs the server behind
  * nothing. Then the same machines as for captured connections do the same work
- * towards a server that speaks in clear.
+ * towards a server that speaks in clear. Where a connection begins in clear, they
+ * do it with a login that is not shown; at STARTTLS everything is thrown away,
+ * the connection to the server with it, and a new machine begins in TLS.
  *
  * Called by session.c. The client controls its hello and how slowly it comes:
  * the handshake has ten seconds as a whole.
@@ -44,8 +46,12 @@ publish_decide(const struct relay *r, const struct addr *src,
 void
 publish_context(struct session *s)
 {
-	s->context.server = &publish_of(s)->server;
-	s->context.is_published = true;
+	struct context *x = &s->context;
+
+	x->server = &publish_of(s)->server;
+	x->is_published = true;
+	x->offers_tls = s->place->service >= PUBLISH_CLEAR;
+	x->needs_tls = x->offers_tls && publish_of(s)->require_tls;
 }
 
 void
@@ -76,4 +82,22 @@ publish_continue(struct session *s)
 	serve_failure(why, sizeof(why));
 	session_fail(s, c->reset ? REASON_CLIENT_RESET : c->eof ?
 		REASON_CLIENT_EOF : REASON_CLIENT_TLS, why);
+}
+
+void
+publish_starttls(struct session *s)
+{
+	static void (*const init[PUBLISH_PROTOCOLS])(struct machine *m,
+		const struct context *x) = { pop3_init, imap_init,
+		smtp_submit_init };
+
+	if (session_is_early(s)) {
+		session_fail(s, REASON_TLS_INJECTION, "");
+		return;
+	}
+	session_act(s, ACT_HANGUP);
+	s->context.offers_tls = s->context.needs_tls = false;
+	s->context.greeted = true;
+	init[publish_protocol(s->place->service)](&s->machine, &s->context);
+	publish_hello(s);
 }

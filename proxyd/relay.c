@@ -278,18 +278,17 @@ on_second(evutil_socket_t fd, short what, void *arg)
 
 /* ---- accepting ---- */
 
-/* Out of room: an answer and a close, never silence; but for those who would
- * read an answer as a part of a handshake. */
+/* Out of room: an answer and a close, never silence. */
 static void
-turn_away(struct relay *r, int fd, const struct addr *origin)
+turn_away(struct relay *r, int fd, enum publish_protocol protocol)
 {
 	char words[256];
 	int n;
 
-	if (origin->port == 110)
+	if (protocol == PUBLISH_POP3)
 		n = snprintf(words, sizeof(words),
 			"-ERR [SYS/TEMP] %s: too busy\r\n", r->conf->name);
-	else if (origin->port == 143)
+	else if (protocol == PUBLISH_IMAP)
 		n = snprintf(words, sizeof(words),
 			"* BYE [UNAVAILABLE] %s: too busy\r\n", r->conf->name);
 	else
@@ -329,11 +328,13 @@ accepted_published(struct published *l, int fd, const struct sockaddr *sa)
 
 	if (addr_from_sockaddr(&src, sa) == -1) {
 		close(fd);
-	} else if (r->counters.sessions_now >= l->process->sessions_max) {
+	} else if (r->counters.sessions_now < l->process->sessions_max) {
+		session_open(r, fd, &src, &l->place->at, l->place);
+	} else if (l->place->service >= PUBLISH_CLEAR) {
+		turn_away(r, fd, publish_protocol(l->place->service));
+	} else {	/* words would be read as a part of a handshake */
 		r->counters.refused_descriptors++;
 		close(fd);
-	} else {
-		session_open(r, fd, &src, &l->place->at, l->place);
 	}
 }
 
@@ -354,7 +355,8 @@ accepted(struct process *p, int fd, const struct sockaddr *sa)
 		return;
 	}
 	if (p->relay.counters.sessions_now >= p->sessions_max)
-		turn_away(&p->relay, fd, &origin);
+		turn_away(&p->relay, fd, origin.port == 110 ? PUBLISH_POP3 :
+			origin.port == 143 ? PUBLISH_IMAP : PUBLISH_SMTP);
 	else
 		session_open(&p->relay, fd, &src, &origin, NULL);
 }

@@ -279,6 +279,9 @@ session_act(struct session *s, enum act act)
 	case ACT_TUNNEL:
 		dial_tunnel(s);
 		break;
+	case ACT_ACCEPT:
+		publish_starttls(s);
+		break;
 	case ACT_ASK:
 		dial_ask(s);
 		break;
@@ -704,7 +707,8 @@ session_open(struct relay *r, int fd, const struct addr *src,
 			time(NULL), &d);
 	s->relay = r;
 	s->place = place;
-	s->phase = place != NULL ? PHASE_HELLO : PHASE_DELAY;
+	s->phase = place != NULL && place->service < PUBLISH_CLEAR ?
+		PHASE_HELLO : PHASE_DELAY;
 	s->started = s->phase_since = s->moved_at = relay_now();
 	s->id = relay_event_id(r);
 	s->src = *src;

@@ -147,6 +147,8 @@ void publish_context(struct session *s);
 /* TLS with the client: begin, and go on with what it has sent. */
 void publish_hello(struct session *s);
 void publish_continue(struct session *s);
+/* The client has asked for it by STARTTLS, and was told to go on. */
+void publish_starttls(struct session *s);
 
 /* The client may be greeted. */
 void session_greet(struct session *s);

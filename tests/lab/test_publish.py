@@ -36,6 +36,7 @@ TOLD = 10000
 def group(offset, behind, more=""):
     return f"""  {{ name = "{NAME}"; listen = ( "{net.GW_UP[4]}", "{net.GW_UP[6]}" );
     pop3s = {995 + offset}; imaps = {993 + offset}; submissions = {465 + offset};
+    pop3 = {110 + offset}; imap = {143 + offset}; submission = {587 + offset};
     pop3_to = {behind["pop3"]}; imap_to = {behind["imap"]};
     submission_to = {behind["submission"]};
     certificates = ( {{ chain = "pub/pub.crt"; key = "pub/pub.key"; }},
@@ -301,6 +302,36 @@ def test_a_session_resumes_only_where_it_began(gate, published, version):
     assert not again(name="b.hosted.example")
 
 
+def test_keys_of_tickets_are_replaced(gate, published):
+    """A ticket lives while its key is the last or the one before; a relay that
+    is killed takes none of them along."""
+    config = daemon.CONF.read_text()
+    path = tempfile.mktemp(dir=clients.TMP)
+
+    def reused():
+        result = s_client(995, extra=("-tls1_2", "-sess_in", path),
+                          text="QUIT\r\n")
+        assert "+OK" in result.out, result
+        return "Reused, TLS" in result.out
+    s_client(995, extra=("-tls1_2", "-sess_out", path), text="QUIT\r\n")
+    assert reused()
+    gate.expected = ["relay 0", "killed", "has ended"]
+    old = gate.relays()
+    os.kill(old[0], signal.SIGKILL)
+    proc.wait_until(lambda: gate.relays() and gate.relays() != old,
+                    "another relay")
+    proc.wait_until(lambda: "Reused" in s_client(
+        995, extra=("-tls1_2", "-sess_in", path), text="QUIT\r\n").out,
+        "its keys to be those of before")
+    try:
+        gate.reconfigure(config.replace(
+            "publish = (", "tls = { ticket_time = 10; };\npublish = ("))
+        # the client itself would give up a ticket that is too old
+        proc.wait_until(lambda: not reused(), "two periods to pass", 40, 1)
+    finally:
+        gate.reconfigure(config)
+
+
 # ---- who it is --------------------------------------------------------------
 
 @FAMILIES
@@ -335,6 +366,189 @@ def test_nobody_speaks_to_postfix_as_if_trusted(gate, published, verb):
         assert peer.ask(verb)[0].startswith("502"), peer
         assert peer.ask("MAIL FROM:<a@b.example>")[0].startswith("530"), peer
         peer.ask("QUIT")
+
+
+# ---- STARTTLS ---------------------------------------------------------------
+
+CLEAR = pytest.mark.parametrize("offset", (0, TOLD), ids=("bare", "told"))
+
+
+@FAMILIES
+@CLEAR
+def test_pop3_by_stls(gate, published, family, offset):
+    """No login is shown or taken before TLS; everything is behind it."""
+    since = gate.here()
+    with Peer("mxa", net.GW_UP[family], 110 + offset) as peer:
+        assert peer.line() == f"+OK {NAME} ready", peer
+        peer.send("CAPA")
+        shown = peer.dotted()
+        assert "STLS" in shown and "USER" not in shown, peer
+        assert not any(line.startswith("SASL") for line in shown), peer
+        peer.send(f"USER {USER}")
+        assert peer.line().startswith("-ERR [SYS/PERM]"), peer
+        peer.send("STLS")
+        assert peer.line().startswith("+OK"), peer
+        peer.starttls(NAME)
+        peer.send("CAPA")
+        shown = peer.dotted()
+        assert "STLS" not in shown and "USER" in shown, peer
+        assert any(line.startswith("SASL") for line in shown), peer
+        peer.send(f"USER {USER}")
+        assert peer.line().startswith("+OK"), peer
+        peer.send(f"PASS {PASSWORD}")
+        assert peer.line().startswith("+OK"), peer
+        peer.send("QUIT")
+        peer.line()
+    event = gate.wait_event(since, "publish")
+    assert (event["tls"], event["stage"]) == ("1.3", "session"), event
+
+
+@FAMILIES
+@CLEAR
+def test_imap_by_starttls(gate, published, family, offset):
+    with Peer("mxa", net.GW_UP[family], 143 + offset) as peer:
+        greeting = peer.line()
+        assert " STARTTLS LOGINDISABLED]" in greeting, peer
+        assert "AUTH=" not in greeting, peer
+        peer.send(f'a LOGIN {USER} "x"')
+        assert peer.line().startswith("a NO [PRIVACYREQUIRED]"), peer
+        peer.send("b STARTTLS")
+        assert peer.line().startswith("b OK"), peer
+        peer.starttls(NAME)
+        peer.send("c CAPABILITY")
+        shown = peer.line()
+        assert "LOGINDISABLED" not in shown and "STARTTLS" not in shown, peer
+        assert "AUTH=PLAIN" in shown, peer
+        assert peer.line().startswith("c OK"), peer
+        peer.send(f'd LOGIN {USER} "{PASSWORD}"')
+        while not (line := peer.line()).startswith("d "):
+            pass
+        assert line.startswith("d OK"), peer
+        peer.send("e LOGOUT")
+        peer.end()
+
+
+@FAMILIES
+@CLEAR
+def test_submission_by_starttls(gate, published, family, offset):
+    token = f"starttls-{family}-{offset}-{os.getpid()}"
+    with Peer("mxa", net.GW_UP[family], 587 + offset) as peer:
+        assert peer.line() == f"220 {NAME} ESMTP", peer
+        shown = peer.ask("EHLO pc")
+        assert shown[-1] == "250 STARTTLS", peer
+        assert not any("AUTH" in line for line in shown), peer
+        for verb in ("AUTH PLAIN AGEAYg==", "MAIL FROM:<a@b.example>"):
+            assert peer.ask(verb)[0].startswith("530 5.7.0 Must"), peer
+        assert peer.ask("STARTTLS")[0].startswith("220"), peer
+        peer.starttls(NAME)
+        shown = peer.ask("EHLO pc")
+        assert any(line.startswith("250-AUTH") or line.startswith("250 AUTH")
+                   for line in shown), peer
+        assert not any("STARTTLS" in line for line in shown), peer
+        peer.ask("QUIT")
+    result = clients.swaks("mxb", net.GW_UP[family], USER, token,
+                           port=587 + offset, extra=(
+                               "-tls", "--auth", "PLAIN", "--auth-user", USER,
+                               "--auth-password", PASSWORD))
+    assert result.ok, result
+
+
+def test_programs_by_starttls(gate, published):
+    """curl, mpop, msmtp and Python, each insisting on TLS."""
+    for url, port in ((f"pop3://{NAME}/", 110), (f"imap://{NAME}/INBOX", 143)):
+        result = proc.run("mxb", [
+            "curl", "-sS", "-v", "-m", "30", "--ssl-reqd", "-u",
+            f"{USER}:{PASSWORD}", "--cacert", clients.TRUST, "--resolve",
+            f"{NAME}:{port}:{host(4)}", url])
+        assert result.ok, result
+    result = clients.msmtp("mxb", net.GW_UP[6], NAME, USER, "msmtp-starttls",
+                           auth="plain", port=587)
+    assert result.ok, result
+    box = tempfile.mktemp(dir=clients.TMP)
+    path = clients.config(
+        f"defaults\naccount default\nhost {net.GW_UP[4]}\nport 110\ntls on\n"
+        f"tls_starttls on\ntls_trust_file {clients.TRUST}\n"
+        f"tls_host_override {NAME}\nuser {USER}\npassword {PASSWORD}\n"
+        f"keep on\ndelivery mbox {box}\nuidls_file {box}.uidls\n")
+    result = proc.run("mxb", ["mpop", "-C", path])
+    assert result.ok, result
+
+
+def with_imaplib():
+    class Imap(imaplib.IMAP4):
+        def _create_socket(self, timeout):
+            return socket.create_connection((net.GW_UP[4], self.port), 20)
+    imap = Imap(NAME, 143)
+    imap.starttls(trusting())
+    imap.login(USER, PASSWORD)
+    imap.logout()
+
+
+def test_imaplib_by_starttls(gate, published):
+    inside(with_imaplib)
+
+
+SWITCH = {110: ("STLS\r\n", "USER evil\r\nPASS evil\r\n"),
+          143: ("a STARTTLS\r\n", "b NOOP\r\nc CAPABILITY\r\n"),
+          587: ("STARTTLS\r\n", "RSET\r\nEHLO evil\r\n")}
+
+
+@FAMILIES
+@pytest.mark.parametrize("port", sorted(SWITCH))
+def test_commands_behind_the_switch(gate, published, port, family):
+    """In the same segment: the session ends, and nothing is executed in TLS."""
+    verb, more = SWITCH[port]
+    since = gate.here()
+    with Peer("mxa", net.GW_UP[family], port) as peer:
+        peer.line()
+        if port == 587:
+            peer.ask("EHLO pc")
+        peer.send((verb + more).encode())
+        how, got = peer.end()
+        assert how in ("eof", "reset"), peer
+        assert not got.startswith((b"+OK", b"a OK", b"220")), peer
+    gate.wait_event(since, "publish", reason="tls-injection")
+
+
+@pytest.mark.parametrize("port", sorted(SWITCH))
+def test_commands_behind_our_answer(gate, published, port):
+    """Where a hello belongs: no handshake, and nothing said in clear."""
+    verb, more = SWITCH[port]
+    since = gate.here()
+    with Peer("mxa", net.GW_UP[4], port) as peer:
+        peer.line()
+        if port == 587:
+            peer.ask("EHLO pc")
+        peer.send(verb.encode())
+        assert peer.line().startswith(("+OK", "a OK", "220")), peer
+        peer.send(more.encode())
+        how, got = peer.end()
+        assert how in ("eof", "reset") and b"OK" not in got, peer
+    gate.wait_event(since, "publish", reason="client-tls")
+
+
+def test_a_login_in_clear_where_the_operator_says_so(gate, published):
+    config = daemon.CONF.read_text()
+    try:
+        gate.reconfigure(config.replace("certificates =",
+                                        "require_tls = false; certificates ="))
+        with Peer("mxa", net.GW_UP[4], 110) as peer:
+            peer.line()
+            for line in (f"USER {USER}", f"PASS {PASSWORD}"):
+                peer.send(line)
+                assert peer.line().startswith("+OK"), peer
+        # Dovecot knows that this one is not in TLS, and from far away
+        with Peer("mxa", net.GW_UP[4], 143 + TOLD) as peer:
+            assert "LOGINDISABLED" in peer.line(), peer
+            peer.send("a STARTTLS")
+            assert peer.line().startswith("a OK"), peer
+            peer.starttls(NAME)
+            peer.send(f'b LOGIN {USER} "{PASSWORD}"')
+            while not (line := peer.line()).startswith("b "):
+                pass
+            assert line.startswith("b OK"), peer
+    finally:
+        gate.reconfigure(config)
 
 
 # ---- what goes wrong --------------------------------------------------------

@@ -4,7 +4,8 @@
  * Certificates are made on the spot and written into a folder of their own.
  * Every row of `refused` is one mistake and what has to be said about it. TLS is
  * OpenSSL's own client against serve.c over memory, so that what is shown and
- * what is resumed is what a real client gets.
+ * what is resumed is what a real client gets. Of the machines only what is
+ * different for a published server is played here (tests/drive.h).
  */
 #include "proxyd/serve.h"
 
@@ -23,6 +24,7 @@
 
 #include "conf/conf.h"
 #include "proxyd/msg.h"
+#include "tests/drive.h"
 
 #define N(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -155,8 +157,8 @@ static const struct {
 	const char *name, *input, *want;
 } refused[] = {
 	{ "nothing is published", PUBLISH("", PAIR("a")),
-	  "F/s.conf:3: this group publishes nothing; expected pop3s, imaps or "
-	  "submissions\n" },
+	  "F/s.conf:3: this group publishes nothing; expected pop3s, imaps, "
+	  "submissions, pop3, imap or submission\n" },
 	{ "no certificate", PUBLISH("pop3s = 995;", ""),
 	  "F/s.conf:5: publish.certificates is empty; expected at least one "
 	  "group with chain and key\n" },
@@ -227,7 +229,8 @@ static const struct {
 	  "group\nF/s.conf:3: publish.listen is missing; expected listen = ... in "
 	  "this group\nF/s.conf:3: publish.certificates is missing; expected "
 	  "certificates = ... in this group\nF/s.conf:3: this group publishes "
-	  "nothing; expected pop3s, imaps or submissions\n" },
+	  "nothing; expected pop3s, imaps, submissions, pop3, imap or "
+	  "submission\n" },
 	{ "no group", CLASS "publish = ( 7 );\n",
 	  "F/s.conf:3: publish = 7: an element of the list; expected a list of "
 	  "groups ( { ... }, { ... } )\n" },
@@ -561,6 +564,190 @@ resumed(void **state)
 	}
 }
 
+/* ---- the machines ---- */
+
+/* Where the client is: in TLS from the first octet; in clear, where it must and
+ * where it may begin TLS; in TLS that it began. */
+enum leg { SECURE, MUST, MAY, BEGUN };
+
+static struct server_conf behind = {
+	.name = (char[]){ "mail.isp.example" },
+	.pop3 = { TLS_PLAIN, 110 }, .imap = { TLS_PLAIN, 143 },
+	.submission = { TLS_PLAIN, 587 },
+};
+
+#define P_OPEN "! dial plain:110", "U", "S +OK <1@x> ready"
+#define P_CAPA "C CAPA", "s CAPA", "S +OK\nTOP\nUSER\nSTLS\n" \
+	"SASL PLAIN SCRAM-SHA-1\nUIDL\n.",
+#define I_OPEN "! dial plain:143", "U", \
+	"S * OK [CAPABILITY IMAP4rev1 STARTTLS AUTH=PLAIN AUTH=SCRAM-SHA-1] Hi"
+#define M_LIST "! dial plain:587", "U", "S 220 x", "s EHLO pc", \
+	"S 250-x\n250-SIZE 1\n250-STARTTLS\n250 AUTH PLAIN SCRAM-SHA-1"
+#define SHUT "[SYS/PERM] A login is possible inside TLS only; say STLS first"
+
+static const struct {
+	const char *name;
+	enum publish_protocol protocol;
+	enum leg leg;
+	bool whole;
+	const char *script[40];
+} dialogues[] = {
+	{ "POP3 in TLS", PUBLISH_POP3, SECURE, false, { P_OPEN,
+		"c +OK <1@x> ready", P_CAPA "c +OK\nTOP\nUSER\n"
+		"SASL PLAIN SCRAM-SHA-1\nUIDL\n.", "C STLS",
+		"c -ERR STLS is not offered", "C APOP a b", "s APOP a b",
+		"S +OK", "c +OK", "x RR", NULL } },
+	{ "POP3: a server that binds channels", PUBLISH_POP3, SECURE, false, {
+		P_OPEN, "c +OK <1@x> ready", "C CAPA", "s CAPA",
+		"S +OK\nSASL SCRAM-SHA-1 PLAIN SCRAM-SHA-256-PLUS SCRAM-SHA-256\n.",
+		"c +OK\nSASL PLAIN\n.", "C AUTH", "s AUTH",
+		"S +OK\nPLAIN\nSCRAM-SHA-1\nSCRAM-SHA-1-PLUS\n.",
+		"c +OK\nPLAIN\n.", NULL } },
+	{ "POP3 in clear", PUBLISH_POP3, MUST, false, { P_OPEN,
+		"c +OK mail.isp.example ready", P_CAPA
+		"c +OK\nTOP\nUIDL\nSTLS\n.", "C USER kenji", "c -ERR " SHUT,
+		"C PASS x", "c -ERR " SHUT, "C AUTH PLAIN AGEAYg==",
+		"c -ERR " SHUT, "C AUTH", "c -ERR " SHUT, "C APOP a b",
+		"c -ERR " SHUT, "C STLS", "c +OK Begin TLS negotiation now",
+		"! accept", NULL } },
+	{ "POP3 in clear, where that may be", PUBLISH_POP3, MAY, false, {
+		P_OPEN, "c +OK <1@x> ready", P_CAPA "c +OK\nTOP\nUSER\n"
+		"SASL PLAIN SCRAM-SHA-1\nUIDL\nSTLS\n.", "C USER kenji",
+		"s USER kenji", "S +OK", "c +OK", "C STLS",
+		"c +OK Begin TLS negotiation now", "! accept", NULL } },
+	{ "POP3: a command behind STLS", PUBLISH_POP3, MUST, true, { P_OPEN,
+		"c +OK mail.isp.example ready", "C STLS\nUSER a",
+		"! fail tls-injection", "c -ERR [SYS/TEMP] mail.isp.example: "
+		"clear octets where TLS begins (ref ID0)", NULL } },
+	{ "POP3 behind STLS", PUBLISH_POP3, BEGUN, false, { P_OPEN, "x LL",
+		P_CAPA "c +OK\nTOP\nUSER\nSASL PLAIN SCRAM-SHA-1\nUIDL\n.",
+		"C APOP a b", "c -ERR [SYS/PERM] APOP is not possible behind "
+		"STLS", "C STLS", "c -ERR STLS is not offered", "C USER a",
+		"s USER a", "S +OK", "c +OK", NULL } },
+	{ "POP3 behind STLS, refused", PUBLISH_POP3, BEGUN, false, {
+		"! dial plain:110", "U", "S -ERR full", "! fail server-greeting",
+		"c -ERR [SYS/TEMP] mail.isp.example: refuses service: -ERR full "
+		"(ref ID0)", NULL } },
+	{ "IMAP in TLS", PUBLISH_IMAP, SECURE, false, { I_OPEN,
+		"c * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN AUTH=SCRAM-SHA-1] Hi",
+		"C a STARTTLS", "c a BAD STARTTLS is not offered", "C b LOGIN k s",
+		"s b LOGIN k s", "S b OK", "c b OK", "x RR", NULL } },
+	{ "IMAP: a server that binds channels", PUBLISH_IMAP, SECURE, false, {
+		"! dial plain:143", "U", "S * OK [CAPABILITY AUTH=SCRAM-SHA-1 "
+		"AUTH=PLAIN auth=scram-sha-256-plus AUTH=SCRAM-SHA-256 ID] Hi",
+		"c * OK [CAPABILITY AUTH=PLAIN ID] Hi", NULL } },
+	{ "IMAP in clear", PUBLISH_IMAP, MUST, false, { I_OPEN,
+		"c * OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] Hi",
+		"C a LOGIN kenji secret", "c a NO [PRIVACYREQUIRED] A login is "
+		"possible inside TLS only; say STARTTLS first",
+		"C b AUTHENTICATE PLAIN", "c b NO [PRIVACYREQUIRED] A login is "
+		"possible inside TLS only; say STARTTLS first", "C c CAPABILITY",
+		"s c CAPABILITY", "S * CAPABILITY LOGINDISABLED IMAP4rev1 "
+		"AUTH=PLAIN\nc OK", "c * CAPABILITY IMAP4rev1 STARTTLS "
+		"LOGINDISABLED\nc OK", "C d STARTTLS",
+		"c d OK Begin TLS negotiation now", "! accept", NULL } },
+	{ "IMAP: a literal of a login that is refused", PUBLISH_IMAP, MUST,
+		false, { I_OPEN, "c * OK [CAPABILITY IMAP4rev1 STARTTLS "
+		"LOGINDISABLED] Hi", "C a LOGIN {5}", "c a NO [PRIVACYREQUIRED] "
+		"A login is possible inside TLS only; say STARTTLS first",
+		"C b LOGIN {5+}", "! fail client-protocol",
+		"c * BYE [UNAVAILABLE] mail.isp.example: command not understood "
+		"(ref ID0)", NULL } },
+	{ "IMAP in clear, where that may be", PUBLISH_IMAP, MAY, false, { I_OPEN,
+		"c * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN AUTH=SCRAM-SHA-1 "
+		"STARTTLS] Hi", "C a LOGIN k s", "s a LOGIN k s",
+		"S a OK [CAPABILITY IMAP4rev1 STARTTLS] in",
+		"c a OK [CAPABILITY IMAP4rev1] in", "x RR", NULL } },
+	{ "IMAP: a command behind STARTTLS", PUBLISH_IMAP, MUST, true, { I_OPEN,
+		"c * OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] Hi",
+		"C a STARTTLS\nb LOGIN k s", "! fail tls-injection",
+		"c a NO [UNAVAILABLE] mail.isp.example: clear octets where TLS "
+		"begins (ref ID0)", "c * BYE [UNAVAILABLE] mail.isp.example: clear octets where TLS "
+		"begins (ref ID0)", NULL } },
+	{ "IMAP behind STARTTLS", PUBLISH_IMAP, BEGUN, false, { I_OPEN, "x LL",
+		"C a CAPABILITY", "s a CAPABILITY",
+		"S * CAPABILITY IMAP4rev1 STARTTLS AUTH=PLAIN\na OK",
+		"c * CAPABILITY IMAP4rev1 AUTH=PLAIN\na OK", "C b LOGIN k s",
+		"s b LOGIN k s", "S b OK", "c b OK", "x RR", NULL } },
+	{ "IMAP behind STARTTLS, PREAUTH", PUBLISH_IMAP, BEGUN, false, {
+		"! dial plain:143", "U", "S * PREAUTH hi",
+		"! fail server-greeting", "c * BYE [UNAVAILABLE] "
+		"mail.isp.example: refuses service: * PREAUTH hi (ref ID0)",
+		NULL } },
+	{ "submission in TLS", PUBLISH_SMTP, SECURE, false, {
+		"c 220 mail.isp.example ESMTP", "C EHLO pc", M_LIST,
+		"c 250-mail.isp.example\n250-SIZE 1\n250 AUTH SCRAM-SHA-1 PLAIN",
+		"C STARTTLS", "c 502 5.5.1 STARTTLS is not offered",
+		"C MAIL FROM:<>", "c 530 5.7.0 Authentication required; set user "
+		"name and password for outgoing mail (ref ID0)", "C XCLIENT x",
+		"c 502 5.5.1 Command not implemented", NULL } },
+	{ "submission: a server that binds channels", PUBLISH_SMTP, SECURE,
+		false, { "c 220 mail.isp.example ESMTP", "C EHLO pc",
+		"! dial plain:587", "U", "S 220 x", "s EHLO pc",
+		"S 250-x\n250 AUTH SCRAM-SHA-1 SCRAM-SHA-1-PLUS LOGIN",
+		"c 250-mail.isp.example\n250 AUTH LOGIN",
+		"C AUTH SCRAM-SHA-1 eSws", "c 504 5.5.4 Mechanism is not offered "
+		"here", NULL } },
+	{ "submission in clear", PUBLISH_SMTP, MUST, false, {
+		"c 220 mail.isp.example ESMTP", "C EHLO pc", M_LIST,
+		"c 250-mail.isp.example\n250-SIZE 1\n250 STARTTLS",
+		"C AUTH PLAIN AGEAYg==", "c 530 5.7.0 Must issue a STARTTLS "
+		"command first (ref ID0)", "C MAIL FROM:<>",
+		"c 530 5.7.0 Must issue a STARTTLS command first (ref ID0)",
+		"C STARTTLS now", "c 503 5.5.1 STARTTLS is not possible here",
+		"C STARTTLS", "c 220 2.0.0 Ready to start TLS", "! accept",
+		NULL } },
+	{ "submission in clear, where that may be", PUBLISH_SMTP, MAY, false, {
+		"c 220 mail.isp.example ESMTP", "C EHLO pc", M_LIST,
+		"c 250-mail.isp.example\n250-SIZE 1\n250-AUTH SCRAM-SHA-1 PLAIN\n"
+		"250 STARTTLS", "C AUTH PLAIN AGEAYg==", "s AUTH PLAIN AGEAYg==",
+		"S 235 ok", "c 235 ok", "C STARTTLS",
+		"c 503 5.5.1 STARTTLS is not possible here", NULL } },
+	{ "submission: a command behind STARTTLS", PUBLISH_SMTP, MUST, true, {
+		"c 220 mail.isp.example ESMTP", "C EHLO pc", M_LIST,
+		"c 250-mail.isp.example\n250-SIZE 1\n250 STARTTLS",
+		"C STARTTLS\nRSET", "! fail tls-injection", "c 421 4.7.5 "
+		"mail.isp.example: bytes stood behind STARTTLS (ref ID0)",
+		NULL } },
+	{ "submission behind STARTTLS", PUBLISH_SMTP, BEGUN, false, {
+		"x LN", "C MAIL FROM:<>", "c 530 5.7.0 Authentication required; "
+		"set user name and password for outgoing mail (ref ID0)",
+		"C EHLO pc", M_LIST, "c 250-mail.isp.example\n250-SIZE 1\n"
+		"250 AUTH SCRAM-SHA-1 PLAIN", "C STARTTLS",
+		"c 502 5.5.1 STARTTLS is not offered", NULL } },
+};
+
+static void
+machines(void **state)
+{
+	static void (*const init[PUBLISH_PROTOCOLS])(struct machine *m,
+		const struct context *x) = { pop3_init, imap_init,
+		smtp_submit_init };
+	unsigned bad = 0;
+
+	(void)state;
+	for (size_t i = 0; i < 2 * N(dialogues); i++) {
+		enum leg leg = dialogues[i / 2].leg;
+		struct context x = { .gateway = "gw1.isp.example",
+			.server = &behind, .id = "ID0", .is_published = true,
+			.offers_tls = leg == MUST || leg == MAY,
+			.needs_tls = leg == MUST, .greeted = leg == BEGUN };
+		struct drive d;
+
+		if (i % 2 == 1 && dialogues[i / 2].whole)
+			continue;
+		drive_open(&d);
+		init[dialogues[i / 2].protocol](&d.m, &x);
+		if (drive_play(&d, dialogues[i / 2].script, i % 2) == -1) {
+			print_message("# %s, in pieces of %zu\n",
+				dialogues[i / 2].name, i % 2);
+			bad++;
+		}
+		drive_close(&d);
+	}
+	assert_int_equal(bad, 0);
+}
+
 /* ---- main ---- */
 
 static int
@@ -610,6 +797,7 @@ main(void)
 		cmocka_unit_test(inner),
 		cmocka_unit_test(shown),
 		cmocka_unit_test(resumed),
+		cmocka_unit_test(machines),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
