@@ -187,6 +187,7 @@ struct certificate_conf {
 				 * wildcard "*." in front */
 	size_t nnames;
 	int64_t until;		/* Unix time */
+	bool is_hidden;		/* we may not read it; the daemon may */
 };
 
 /* A mail server's side (option publish). */

@@ -252,6 +252,16 @@ check_dates(struct load *l, config_setting_t *s, struct certificate_conf *c,
 			"clients will refuse it", c->chain, day_of(from, day));
 }
 
+/* Whoever runs `sallyport check' may not be allowed to see the files. */
+static bool
+is_hidden(struct load *l, config_setting_t *s, const char *path)
+{
+	if (errno != EACCES || geteuid() == 0)
+		return false;
+	warn_at(l, s, "%s is not checked: only root may read it", path);
+	return true;
+}
+
 static void
 check_key(struct load *l, config_setting_t *s, const struct certificate_conf *c,
 	X509 *cert)
@@ -261,10 +271,8 @@ check_key(struct load *l, config_setting_t *s, const struct certificate_conf *c,
 	char *pem = pem_read(path, true, why);
 	EVP_PKEY *key;
 
-	if (pem == NULL && errno == EACCES && geteuid() != 0) {
-		warn_at(l, s, "%s is not checked: only root may read it", path);
+	if (pem == NULL && is_hidden(l, s, path))
 		return;
-	}
 	if (pem == NULL) {
 		complain_at(l, s, "publish.certificates.key: %s %s%s", path,
 			why, strstr(why, "expected") != NULL ? "" :
@@ -297,7 +305,12 @@ check_certificate(struct load *l, config_setting_t *s,
 
 	if (c->chain == NULL)
 		return;		/* refused when it was read */
-	if ((pem = pem_read(c->chain, false, why)) == NULL) {
+	pem = pem_read(c->chain, false, why);
+	if (pem == NULL && is_hidden(l, place, c->chain)) {
+		c->is_hidden = true;
+		return;
+	}
+	if (pem == NULL) {
 		complain_at(l, place, "publish.certificates.chain: %s %s; "
 			"expected a certificate and its authorities' in PEM",
 			c->chain, why);
@@ -330,6 +343,7 @@ check_certificates(struct load *l, config_setting_t *s, struct publish_conf *p)
 {
 	config_setting_t *list = config_setting_get_member(s, "certificates");
 	unsigned before = l->errors;
+	bool hidden = false;
 
 	if (list == NULL || !config_setting_is_list(list))
 		return;		/* said already */
@@ -342,9 +356,10 @@ check_certificates(struct load *l, config_setting_t *s, struct publish_conf *p)
 
 		if (config_setting_is_group(one))
 			check_certificate(l, one, &p->certificates[i]);
+		hidden = hidden || p->certificates[i].is_hidden;
 	}
-	if (p->ncertificates > 0 && l->errors == before && p->name != NULL &&
-		conf_certificate_for(p, p->name) == -1)
+	if (p->ncertificates > 0 && l->errors == before && !hidden &&
+		p->name != NULL && conf_certificate_for(p, p->name) == -1)
 		complain_at(l, config_setting_get_member(s, "name"),
 			"no certificate of this group is for %s; expected one "
 			"that has the name, or a wildcard for it", p->name);
@@ -516,6 +531,11 @@ explain_certificate(const struct certificate_conf *c, bool is_first, FILE *out)
 {
 	char day[16];
 
+	if (c->is_hidden) {
+		fprintf(out, "    Certificate %s, which was not read.\n",
+			c->chain);
+		return;
+	}
 	fprintf(out, "    Certificate %s, until %s, for", c->chain,
 		day_of(c->until, day));
 	for (size_t i = 0; i < c->nnames; i++)

@@ -130,6 +130,18 @@ session_evidence(struct session *s)
 			s->relay->conf, s->class_index, &s->machine);
 }
 
+/* Sessions with published servers are counted apart from captured ones, so that
+ * a household's IMAP does not use up what it may have on port 25. */
+static struct line_key
+counted_as(const struct session *s)
+{
+	struct line_key key = s->line;
+
+	if (s->place != NULL)
+		key.len |= 0x80;	/* of no line: at most 64 */
+	return key;
+}
+
 /* A mail program that left after EHLO has not read the operator's text. */
 static void
 remember_adaptive(struct session *s)
@@ -143,6 +155,7 @@ remember_adaptive(struct session *s)
 static void
 destroy(struct session *s)
 {
+	const struct line_key key = counted_as(s);
 	struct relay *r = s->relay;
 
 	remember_adaptive(s);
@@ -156,7 +169,7 @@ destroy(struct session *s)
 	offers_forget(&s->asked);
 	event_del(&s->timer);
 	if (s->counted)
-		lines_leave(r->lines, &s->line);
+		lines_leave(r->lines, &key);
 	r->slow_now -= s->is_slow;
 	TAILQ_REMOVE(&r->sessions, s, link);
 	r->counters.sessions_now--;
@@ -639,7 +652,8 @@ choose_machine(struct session *s, const struct decision *d)
 static bool
 enter_line(struct session *s)
 {
-	unsigned held = lines_enter(s->relay->lines, &s->line);
+	const struct line_key key = counted_as(s);
+	unsigned held = lines_enter(s->relay->lines, &key);
 	unsigned most = s->place != NULL ? publish_of(s)->max_per_line :
 		s->relay->conf->max_per_line;
 
@@ -648,7 +662,7 @@ enter_line(struct session *s)
 		return true;
 	/* Its last words must not count against the next attempt. */
 	if (s->counted)
-		lines_leave(s->relay->lines, &s->line);
+		lines_leave(s->relay->lines, &key);
 	s->counted = false;
 	s->relay->counters.refused_per_line++;
 	return false;
