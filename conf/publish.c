@@ -186,18 +186,27 @@ no_passphrase(char *out, int size, int writing, void *arg)
 	return -1;
 }
 
-/* The first of a chain; *whole_r: what follows it is sound too. */
+/* The first of a chain; *whole_r: what follows it is sound too; *fits_r: each has
+ * signed the one before. */
 static X509 *
-chain_read(const char *pem, bool *whole_r)
+chain_read(const char *pem, bool *whole_r, bool *fits_r)
 {
 	BIO *bio = BIO_new_mem_buf(pem, -1);
 	X509 *first = bio == NULL ? NULL : PEM_read_bio_X509(bio, NULL,
-		no_passphrase, NULL), *next = NULL;
+		no_passphrase, NULL), *last = first, *next = NULL;
 
 	ERR_clear_error();
+	*fits_r = true;
 	while (first != NULL && (next = PEM_read_bio_X509(bio, NULL,
-			no_passphrase, NULL)) != NULL)
-		X509_free(next);
+			no_passphrase, NULL)) != NULL) {
+		if (X509_check_issued(next, last) != X509_V_OK)
+			*fits_r = false;
+		if (last != first)
+			X509_free(last);
+		last = next;
+	}
+	if (last != first)
+		X509_free(last);
 	*whole_r = ERR_GET_REASON(ERR_peek_last_error()) ==
 		PEM_R_NO_START_LINE;
 	ERR_clear_error();
@@ -300,7 +309,7 @@ check_certificate(struct load *l, config_setting_t *s,
 	config_setting_t *place = config_setting_get_member(s, "chain");
 	config_setting_t *key = config_setting_get_member(s, "key");
 	char why[256], *pem;
-	bool whole;
+	bool whole, fits;
 	X509 *cert;
 
 	if (c->chain == NULL)
@@ -316,7 +325,7 @@ check_certificate(struct load *l, config_setting_t *s,
 			c->chain, why);
 		return;
 	}
-	cert = chain_read(pem, &whole);
+	cert = chain_read(pem, &whole, &fits);
 	/* a key may be in it */
 	explicit_bzero(pem, PEM_MAX);
 	free(pem);
@@ -333,6 +342,10 @@ check_certificate(struct load *l, config_setting_t *s,
 		complain_at(l, place, "the certificate in %s has no host name "
 			"(subjectAltName); expected one that clients ask for",
 			c->chain);
+	if (!fits)
+		warn_at(l, place, "the certificates in %s do not follow each "
+			"other, each signed by the next; clients may refuse "
+			"the first", c->chain);
 	check_dates(l, place, c, cert);
 	check_key(l, key != NULL ? key : place, c, cert);
 	X509_free(cert);

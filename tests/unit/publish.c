@@ -113,6 +113,12 @@ make_odd_files(void)
 	text[n + fread(text + n, 1, 4096, f)] = '\0';
 	fclose(f);
 	put("both.pem", text, 0600);
+	/* a certificate that has nothing to do with the one before */
+	f = fopen(in_dir("wild.pem", path), "r");
+	n = strlen(text);
+	text[n + fread(text + n, 1, 2048, f)] = '\0';
+	fclose(f);
+	put("mixed.pem", text, 0600);
 	put("empty.pem", "", 0600);
 	put("torn.pem", "-----BEGIN CERTIFICATE-----\nMII\n", 0600);
 	f = fopen(in_dir("locked.key", path), "w");
@@ -267,6 +273,8 @@ warnings(void **state)
 		  ":5: warning: the certificate in F/old.pem has expired on " },
 		{ PUBLISH("pop3s = 995;", PAIR("early")),
 		  ":5: warning: the certificate in F/early.pem is valid from " },
+		{ PUBLISH("pop3s = 995;", "{ chain = \"mixed.pem\"; }"),
+		  ":5: warning: the certificates in F/mixed.pem do not follow " },
 		{ PUBLISH("pop3s = 995;", PAIR("a")), NULL },
 		{ PUBLISH("pop3s = 995;", "{ chain = \"both.pem\"; }"), NULL },
 	};
@@ -662,8 +670,8 @@ static const struct {
 		"c * OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] Hi",
 		"C a STARTTLS\nb LOGIN k s", "! fail tls-injection",
 		"c a NO [UNAVAILABLE] mail.isp.example: clear octets where TLS "
-		"begins (ref ID0)", "c * BYE [UNAVAILABLE] mail.isp.example: clear octets where TLS "
-		"begins (ref ID0)", NULL } },
+		"begins (ref ID0)", "c * BYE [UNAVAILABLE] mail.isp.example: "
+		"clear octets where TLS begins (ref ID0)", NULL } },
 	{ "IMAP behind STARTTLS", PUBLISH_IMAP, BEGUN, false, { I_OPEN, "x LL",
 		"C a CAPABILITY", "s a CAPABILITY",
 		"S * CAPABILITY IMAP4rev1 STARTTLS AUTH=PLAIN\na OK",
