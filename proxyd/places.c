@@ -43,28 +43,41 @@ proc_address(const struct addr *at, char out[33])
 	}
 }
 
-/* The inode and user of the socket that listens on this port, and on this
- * address or on all; IPv6's may take IPv4 as well. */
+/* A line of /proc/net/tcp: sl local:port remote:port st tx:rx tr:when retr uid
+ * timeout inode. Is it a socket that listens on this port, and on this address or
+ * on all? */
+static bool
+is_listener(char *line, const char *want, uint16_t port, unsigned long *inode_r,
+	unsigned *uid_r)
+{
+	char *field[10], *rest = line, *colon;
+	size_t n = 0;
+
+	while (n < 10 && (field[n] = strsep(&rest, " \n")) != NULL)
+		n += field[n][0] != '\0';
+	colon = n < 10 ? NULL : strchr(field[1], ':');
+	if (colon == NULL || strcmp(field[3], "0A") != 0 ||
+		strtoul(colon + 1, NULL, 16) != port)
+		return false;
+	*colon = '\0';
+	*uid_r = (unsigned)strtoul(field[7], NULL, 10);
+	*inode_r = strtoul(field[9], NULL, 10);
+	return strcmp(field[1], want) == 0 ||
+		strspn(field[1], "0") == strlen(field[1]);
+}
+
+/* IPv6's listeners may take IPv4 as well. */
 static bool
 find_listener(const char *table, const struct addr *at, unsigned long *inode_r,
 	unsigned *uid_r)
 {
 	FILE *f = fopen(table, "re");
-	char line[512], want[33], local[33];
+	char line[512], want[33];
 	bool found = false;
 
 	proc_address(at, want);
-	while (f != NULL && !found && fgets(line, sizeof(line), f) != NULL) {
-		unsigned port, state;
-
-		/* sl local:port remote:port st tx:rx tr:when retr uid
-		 * timeout inode */
-		found = sscanf(line, " %*u: %32[0-9A-F]:%x %*[0-9A-F]:%*x %x "
-			"%*s %*s %*s %u %*u %lu", local, &port, &state, uid_r,
-			inode_r) == 5 && state == 0x0a && port == at->port &&
-			(strcmp(local, want) == 0 ||
-			strspn(local, "0") == strlen(local));
-	}
+	while (f != NULL && !found && fgets(line, sizeof(line), f) != NULL)
+		found = is_listener(line, want, at->port, inode_r, uid_r);
 	if (f != NULL)
 		fclose(f);
 	return found;

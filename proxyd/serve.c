@@ -44,9 +44,13 @@ struct shown {			/* a certificate */
 	uint8_t digest[SHA256_DIGEST_LENGTH];
 };
 
+struct group {			/* of the configuration */
+	struct shown *shown;
+};
+
 struct serve {
 	const struct conf *conf;
-	struct shown **shown;	/* by group, then by certificate */
+	struct group *group;
 	struct ticket_key now, before;
 	bool has_now, has_before;
 };
@@ -221,7 +225,7 @@ on_hello(SSL *ssl, int *alert, void *arg)
 {
 	const struct publish_place *place = SSL_get_ex_data(ssl, ex_place);
 	const struct serve *v = arg;
-	const struct shown *shown = v->shown[place->publish];
+	const struct shown *shown = v->group[place->publish].shown;
 	char name[256];
 	int which;
 
@@ -356,11 +360,13 @@ load_all(struct serve *v, const uint8_t *p, size_t n)
 	char words[256];
 
 	for (size_t i = 0; i < c->npublish; i++) {
-		v->shown[i] = calloc(c->publish[i].ncertificates,
-			sizeof(**v->shown));
+		struct group *g = &v->group[i];
+
+		g->shown = calloc(c->publish[i].ncertificates,
+			sizeof(*g->shown));
 		for (size_t k = 0; k < c->publish[i].ncertificates; k++) {
-			if (v->shown[i] != NULL &&
-				shown_load(v, &v->shown[i][k], p, n, &at))
+			if (g->shown != NULL &&
+				shown_load(v, &g->shown[k], p, n, &at))
 				continue;
 			ERR_error_string_n(ERR_get_error(), words,
 				sizeof(words));
@@ -385,7 +391,7 @@ serve_new(const struct conf *conf, int bundle)
 	if (ex_serve == -1)
 		ex_serve = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
 	if (v == NULL || n <= 0 || ex_place == -1 || ex_serve == -1 ||
-		(v->shown = calloc(conf->npublish, sizeof(*v->shown))) == NULL)
+		(v->group = calloc(conf->npublish, sizeof(*v->group))) == NULL)
 		goto fail;
 	v->conf = conf;
 	p = mmap(NULL, (size_t)n, PROT_READ, MAP_PRIVATE, bundle, 0);
@@ -396,7 +402,7 @@ serve_new(const struct conf *conf, int bundle)
 	if (ok)
 		return v;
 fail:
-	if (v != NULL && v->shown == NULL)
+	if (v != NULL && v->group == NULL)
 		free(v);
 	else
 		serve_free(&v);
@@ -412,14 +418,14 @@ serve_free(struct serve **v)
 		return;
 	c = (*v)->conf;
 	for (size_t i = 0; i < c->npublish; i++) {
-		struct shown *s = (*v)->shown[i];
+		struct shown *s = (*v)->group[i].shown;
 
 		for (size_t k = 0; s != NULL && k < c->publish[i].ncertificates;
 			k++)
 			SSL_CTX_free(s[k].ctx);
 		free(s);
 	}
-	free((*v)->shown);
+	free((*v)->group);
 	explicit_bzero(*v, sizeof(**v));
 	free(*v);
 	*v = NULL;
@@ -430,7 +436,7 @@ serve_free(struct serve **v)
 SSL *
 serve_open(struct serve *v, const struct publish_place *place, BIO *bio)
 {
-	SSL *ssl = SSL_new(v->shown[place->publish][0].ctx);
+	SSL *ssl = SSL_new(v->group[place->publish].shown[0].ctx);
 
 	if (ssl == NULL || SSL_set_ex_data(ssl, ex_place,
 			(void *)(uintptr_t)place) != 1) {

@@ -539,6 +539,16 @@ resumes(struct world *w, int version, int place, const char *name)
 	return r.reused;
 }
 
+/* The same, of a ticket that was kept. */
+static bool
+again(struct world *w, int version, SSL_SESSION *kept, int place,
+	const char *name)
+{
+	SSL_SESSION_free(ticket);
+	ticket = SSL_SESSION_dup(kept);
+	return resumes(w, version, place, name);
+}
+
 static void
 resumed(void **state)
 {
@@ -555,18 +565,16 @@ resumed(void **state)
 		assert_false(resumes(&w, version, 0, "x.hosted.example"));
 		kept = SSL_SESSION_dup(ticket);
 		assert_true(resumes(&w, version, 0, "x.hosted.example"));
-#define AGAIN(place, name) (SSL_SESSION_free(ticket), \
-		ticket = SSL_SESSION_dup(kept), resumes(&w, version, place, name))
-		assert_false(AGAIN(1, "x.hosted.example"));
-		assert_false(AGAIN(0, "y.hosted.example"));
-		assert_false(AGAIN(0, "mail.isp.example"));
-		assert_false(AGAIN(0, NULL));
-		assert_true(AGAIN(0, "x.hosted.example"));
+		assert_false(again(&w, version, kept, 1, "x.hosted.example"));
+		assert_false(again(&w, version, kept, 0, "y.hosted.example"));
+		assert_false(again(&w, version, kept, 0, "mail.isp.example"));
+		assert_false(again(&w, version, kept, 0, NULL));
+		assert_true(again(&w, version, kept, 0, "x.hosted.example"));
 		/* one period later still, two later no more */
 		turn_key(w.serve);
-		assert_true(AGAIN(0, "x.hosted.example"));
+		assert_true(again(&w, version, kept, 0, "x.hosted.example"));
 		turn_key(w.serve);
-		assert_false(AGAIN(0, "x.hosted.example"));
+		assert_false(again(&w, version, kept, 0, "x.hosted.example"));
 		SSL_SESSION_free(kept);
 		lower(&w);
 	}
