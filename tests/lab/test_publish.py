@@ -660,3 +660,32 @@ def test_only_the_relays_hold_keys(gate, published):
     holders = {pid for pid in gate.pids() for name in
                daemon.links(pid).values() if "sallyport-keys" in name}
     assert holders == {gate.process.pid} or holders == {gate.pids()[0]}
+
+
+def test_rules_are_as_they_should_be(gate, published):
+    """The jail has a rule for each port behind, and verify knows them."""
+    assert gate.rules("verify").ok
+    jail = proc.need("gw", ["iptables", "-S", "sallyport_jail"])
+    for port in (*inner.BARE.values(), *inner.PROXY.values()):
+        assert re.search(rf"-d 127.0.0.1/32 -p tcp .*--dport {port} .*RETURN",
+                         jail), jail
+
+
+def test_nothing_but_published(gate, published):
+    """One class that is only watched, no server, and a mailbox in front of it."""
+    config = daemon.CONF.read_text()
+    try:
+        gate.reconfigure(
+            'subscribers = ( { class = "own"; prefixes = ( "198.18.0.0/16" );\n'
+            '  port25 = "watch"; } );\ngateway = { workers = 1; grace = 2; };\n'
+            'nfq = { lines = 20000; };\n' + PUBLISH)
+        with Secure(6, 993) as peer:
+            assert peer.line().startswith("* OK"), peer
+            peer.send(f'a LOGIN {USER} "{PASSWORD}"')
+            while not (line := peer.line()).startswith("a "):
+                pass
+            assert line.startswith("a OK"), peer
+        with Peer("dynamic", net.GW_UP[4], 110) as peer:
+            assert peer.line().startswith("+OK"), peer
+    finally:
+        gate.reconfigure(config)
