@@ -256,7 +256,7 @@ accept_tls(struct machine *m, struct sink *to)
 	return ACT_ACCEPT;
 }
 
-/* A login that has no place here: answered. */
+/* A login that has no place here, or what might be one: answered. */
 static bool
 refuses_login(struct machine *m, enum pop3_verb verb, struct sink *to)
 {
@@ -266,9 +266,8 @@ refuses_login(struct machine *m, enum pop3_verb verb, struct sink *to)
 		(void)ours(m, "[SYS/PERM] APOP is not possible behind STLS", to);
 		return true;
 	}
-	if (!x->needs_tls || (verb != POP_USER && verb != POP_PASS &&
-		    verb != POP_APOP && verb != POP_AUTH &&
-		    verb != POP_AUTH_LIST))
+	if (!x->needs_tls || verb == POP_CAPA || verb == POP_STLS ||
+	    verb == POP_QUIT || verb == POP_LANG_LIST)
 		return false;
 	(void)ours(m, "[SYS/PERM] A login is possible inside TLS only; say STLS "
 		"first", to);

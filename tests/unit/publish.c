@@ -624,6 +624,7 @@ static const struct {
 		"c +OK\nTOP\nUIDL\nSTLS\n.", "C USER kenji", "c -ERR " SHUT,
 		"C PASS x", "c -ERR " SHUT, "C AUTH PLAIN AGEAYg==",
 		"c -ERR " SHUT, "C AUTH", "c -ERR " SHUT, "C APOP a b",
+		"c -ERR " SHUT, "C APOP ", "c -ERR " SHUT, "C XLOGIN k s",
 		"c -ERR " SHUT, "C STLS", "c +OK Begin TLS negotiation now",
 		"! accept", NULL } },
 	{ "POP3 in clear, where that may be", PUBLISH_POP3, MAY, false, {
