@@ -689,3 +689,59 @@ def test_nothing_but_published(gate, published):
             assert peer.line().startswith("+OK"), peer
     finally:
         gate.reconfigure(config)
+
+
+@pytest.fixture
+def two_relays(gate, published):
+    """The same with two relay processes."""
+    config = daemon.CONF.read_text()
+    gate.restart(daemon.quick(workers=2) + PUBLISH)
+    yield gate
+    gate.restart(config)
+
+
+@pytest.mark.parametrize("version", ("-tls1_2", "-tls1_3"))
+def test_any_relay_takes_a_ticket(two_relays, published, version):
+    """Connections are spread by the kernel: twelve, and every one resumes."""
+    path, since = tempfile.mktemp(dir=clients.TMP), two_relays.here()
+    s_client(995, extra=(version, "-sess_out", path), text="QUIT\r\n")
+    for _ in range(12):
+        result = s_client(995, extra=(version, "-sess_in", path),
+                          text="QUIT\r\n")
+        assert "+OK" in result.out and "Reused, TLS" in result.out, result
+
+    def slots():
+        # proxyd/relay.c: 8 bits of the id, above the 20 of its four last digits
+        digits = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+        return {(digits.index(event["id"][-6]) * 32
+                 + digits.index(event["id"][-5])) & 255
+                for event in map(daemon.parse, two_relays.lines(since))
+                if event}
+    proc.wait_until(lambda: slots() == {0, 1}, "both relays to have had some")
+
+
+def test_large_mail_both_ways(gate, published):
+    """Three million octets in, and out again as they were."""
+    token = f"large-{os.getpid()}"
+    body = "".join(f"{n:07} " + "x" * 60 + "\n" for n in range(45000))
+
+    class Smtp(smtplib.SMTP_SSL):
+        def _get_socket(self, name, port, timeout):
+            return self.context.wrap_socket(socket.create_connection(
+                (net.GW_UP[6], port), 20), server_hostname=NAME)
+
+    def send():
+        with Smtp(NAME, 465, "pc.example", context=trusting()) as s:
+            s.login("yuki@isp.example", PASSWORD)
+            s.sendmail(USER, ["yuki@isp.example"], clients.message(
+                token, USER, "yuki@isp.example", body))
+    inside(send)
+    maildir = Path("/run/lab/mail/gw/yuki/Maildir/new")
+    proc.wait_until(lambda: list(maildir.glob("*")), "the mail to arrive", 30)
+    result = proc.run("mxb", [
+        "curl", "-sS", "-m", "60", "-u", f"yuki@isp.example:{PASSWORD}",
+        "--cacert", clients.TRUST, "--resolve", f"{NAME}:995:{host(6)}",
+        f"pop3s://{NAME}/1"], timeout=70)
+    assert result.ok, result.out[-300:]
+    assert result.out.replace("\r\n", "\n").rstrip("\n").endswith(
+        body.rstrip("\n"))
