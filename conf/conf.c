@@ -771,6 +771,7 @@ check(struct load *l, config_t *cfg)
 	if (child(child(root, "smtp"), "block") != NULL)
 		block_text_check(l, &l->conf->block,
 			child(child(root, "smtp"), "block"));
+	publish_check(l, child(root, "publish"));
 	classes_check(l, list);
 	if (list != NULL && config_setting_is_list(list) &&
 		l->conf->nclasses == 0)
@@ -851,6 +852,7 @@ conf_free(struct conf **conf)
 		allow_forget(&c->allow[i]);
 	for (size_t i = 0; i < c->nallow_line; i++)
 		allow_forget(&c->allow_line[i]);
+	publish_free(c);
 	option_free_group("", c);
 	free(c->allow);
 	free(c->allow_line);

@@ -185,6 +185,56 @@ struct account_conf {
 	unsigned rcpts, messages;	/* an hour; 0: smtp_limits hold */
 };
 
+/* What a publish group listens for; those of PUBLISH_CLEAR and behind begin in
+ * clear and offer STARTTLS. */
+enum publish_service {
+	PUBLISH_POP3S, PUBLISH_IMAPS, PUBLISH_SUBMISSIONS,
+	PUBLISH_CLEAR, PUBLISH_POP3_CLEAR = PUBLISH_CLEAR, PUBLISH_IMAP_CLEAR,
+	PUBLISH_SUBMISSION, PUBLISH_SERVICES
+};
+
+/* What is spoken there. */
+enum publish_protocol { PUBLISH_POP3, PUBLISH_IMAP, PUBLISH_SMTP,
+	PUBLISH_PROTOCOLS };
+
+static inline enum publish_protocol
+publish_protocol(enum publish_service service)
+{
+	return (enum publish_protocol)(service % PUBLISH_PROTOCOLS);
+}
+
+/* The option's name, "pop3s". */
+extern const char *const publish_service_name[PUBLISH_SERVICES];
+
+/* Addresses times services, of all groups together. */
+#define PUBLISH_PLACES_MAX 256
+
+struct certificate_conf {
+	char *chain, *key;	/* files; key NULL: in chain */
+	char **names;		/* in the certificate, lower case; perhaps with a
+				 * wildcard "*." in front */
+	size_t nnames;
+	int64_t until;		/* Unix time */
+	bool is_hidden;		/* we may not read it; the daemon may */
+};
+
+/* A mail server's side (option publish). */
+struct publish_conf {
+	char *name;
+	struct addr *listen;	/* ports 0 */
+	size_t nlisten;
+	uint16_t port[PUBLISH_SERVICES];	/* 0: not published */
+	struct addr to;		/* port 0 */
+	uint16_t port_to[PUBLISH_PROTOCOLS];
+	bool require_tls;	/* no login before STARTTLS */
+	bool proxy;
+	unsigned max_per_line;
+	struct certificate_conf *certificates;
+	size_t ncertificates;
+	struct server_conf server;	/* what the machines are told of it:
+					 * name and endpoints, in clear */
+};
+
 /* A customer's id, a text of the provider's own: printable ASCII without blank,
  * '"' and '#'; with NUL. */
 #define CONF_CUSTOMER_MAX 64
@@ -258,6 +308,8 @@ struct conf {
 	size_t nservers;
 	struct account_conf *accounts;
 	size_t naccounts;
+	struct publish_conf *publish;
+	size_t npublish;
 
 	struct prefix *pass_prefixes;	/* pass_destinations without "own" */
 	size_t npass_prefixes;
@@ -272,6 +324,8 @@ struct conf {
 	char *trust;		/* PEM file; "system" is resolved to the bundle */
 	char *crl;		/* PEM file of revocation lists, or NULL */
 	unsigned tls_min_server;	/* TLS1_2_VERSION or TLS1_3_VERSION */
+	unsigned tls_min_client;	/* the same, with publish */
+	unsigned ticket_time;	/* seconds between keys of tickets */
 
 	struct block_conf block;	/* smtp.block: what classes start from */
 	uint16_t nfq_queue;	/* netfilter queue; 0: first packets not seen */
@@ -392,6 +446,29 @@ int conf_check_secrets(const struct conf *conf, FILE *err);
 /* Whose address connections to this server carry; server: index, or -1 for one
  * that is not listed and for relay: gateway.source alone. */
 enum source conf_source(const struct conf *conf, int server);
+
+/* Is this where a publish group's connections go, port included? */
+bool conf_is_inner(const struct publish_conf *p, const struct addr *to);
+
+/* The certificate of a group for the name that a client asks for: an exact one
+ * before a wildcard. -1: none. */
+int conf_certificate_for(const struct publish_conf *p, const char *name);
+
+/* Where the daemon listens: an address with its port. */
+struct publish_place {
+	struct addr at;
+	unsigned publish;	/* index into conf->publish */
+	enum publish_service service;
+};
+
+/* The n-th place of all groups; false: there are not so many. */
+bool conf_publish_place(const struct conf *c, size_t n,
+	struct publish_place *place_r);
+
+/* Certificate and key of a certificate_conf as PEM text. 0, or -1 and the
+ * reason as words. The caller frees; the key he wipes first. */
+int conf_certificate_pem(const struct certificate_conf *c, char **chain_r,
+	char **key_r, char why[256]);
 
 /* Is there any connection to a server with this source? */
 bool conf_has_source(const struct conf *conf, enum source source);

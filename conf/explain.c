@@ -11,6 +11,7 @@
 #include "conf/conf.h"
 
 #include "conf/blocktext.h"
+#include "conf/option.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -497,6 +498,7 @@ conf_explain(const struct conf *conf, FILE *out)
 	explain_destinations(conf, out);
 	explain_wrap(conf, false, out);
 	explain_wrap(conf, true, out);
+	publish_explain(conf, out);
 	explain_nfq(conf, out);
 	explain_capture(conf, out);
 	warn_relay(conf, out);

@@ -71,6 +71,19 @@ setting_file(const struct load *l, const config_setting_t *s)
 }
 
 void
+warn_at(struct load *l, const config_setting_t *s, const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	complain_at(l, s, "warning: %s", text);
+	l->errors--;
+}
+
+void
 complain_at(struct load *l, const config_setting_t *s, const char *fmt, ...)
 {
 	va_list ap;

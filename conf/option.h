@@ -39,6 +39,8 @@ enum option_type {
 	INTERFACES,	/* the same */
 	PREFIXES,	/* struct prefix * and count */
 	ADDRESSES,	/* struct addr * and count */
+	PLACES,		/* the same, private and loopback ones too */
+	PLACE,		/* one of these: struct addr */
 	DESTINATIONS,	/* PREFIXES, or "own" (conf.pass_own) */
 	PORTS,		/* "LOW-HIGH": two uint16_t, one after the other */
 	MARK,		/* "VALUE/MASK": conf.mark, mark_mask, mark_own */
@@ -87,6 +89,9 @@ void complain(struct load *l, const char *file, unsigned line,
 	const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 /* The same about a setting, at its place. */
 void complain_at(struct load *l, const config_setting_t *s,
+	const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* "... warning: ...": said, but no error. */
+void warn_at(struct load *l, const config_setting_t *s,
 	const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* "PATH = VALUE; expected ...", why may be NULL. */
 void complain_value(struct load *l, const struct option *o,
@@ -139,6 +144,12 @@ bool host_is_valid(const char *name);
 
 /* accounts.c: lines, servers and secrets of accounts fit together. */
 void accounts_check(struct load *l, config_setting_t *root);
+
+/* publish.c: what belongs together in the groups of this list. */
+void publish_check(struct load *l, config_setting_t *list);
+void publish_free(struct conf *c);
+/* What they do, in sentences. */
+void publish_explain(const struct conf *c, FILE *out);
 
 /* A path as the program opens it: relative ones start at the folder of the
  * configuration file. Allocated; NULL without memory. */

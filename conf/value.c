@@ -93,6 +93,9 @@ option_expects(const struct option *o, char *out, size_t cap)
 			"\"2001:db8::/32\" )"),
 		[ADDRESSES] = ("a list of ordinary addresses like "
 			"( \"203.0.113.25\", \"2001:db8::25\" )"),
+		[PLACES] = ("a list of hosts' addresses like "
+			"( \"203.0.113.25\", \"2001:db8::25\" )"),
+		[PLACE] = "the address of a host, without port",
 		[DESTINATIONS] = "a list of \"own\" and prefixes",
 		[PORTS] = "\"LOW-HIGH\" with 1024 <= LOW <= HIGH <= 65535",
 		[MARK] = ("\"VALUE/MASK\" like \"0x2500/0xff00\", VALUE not "
@@ -445,6 +448,27 @@ read_address(struct load *l, const struct option *o, config_setting_t *elem,
 	return 1;
 }
 
+/* Inside a network of one's own private addresses and loopback are ordinary. */
+static int
+read_place(struct load *l, const struct option *o, config_setting_t *elem,
+	void *slot)
+{
+	const char *text = config_setting_get_string(elem), *special;
+	struct addr parsed;
+	char why[64];
+
+	if (text == NULL || addr_parse(&parsed, text) < 0 || parsed.port != 0)
+		return refuse(l, o, elem, "not an IP address");
+	special = addr_special(&parsed);
+	if (special != NULL && strcmp(special, "private") != 0 &&
+		strcmp(special, "loopback") != 0) {
+		snprintf(why, sizeof(why), "a %s address", special);
+		return refuse(l, o, elem, why);
+	}
+	*(struct addr *)slot = parsed;
+	return 1;
+}
+
 static int
 read_line(struct load *l, const struct option *o, config_setting_t *elem,
 	void *slot)
@@ -472,7 +496,8 @@ read_list(struct load *l, const struct option *o, config_setting_t *s,
 	if (!config_setting_is_list(s) && !config_setting_is_array(s))
 		return refuse(l, o, s, NULL);
 	n = (size_t)config_setting_length(s);
-	if ((o->max != 0 && n > (size_t)o->max) || (o->type == LINES && n == 0))
+	if ((o->max != 0 && n > (size_t)o->max) ||
+		((o->type == LINES || o->type == PLACES) && n == 0))
 		return refuse(l, o, s, n == 0 ? "empty" : "too many elements");
 	if (n != 0 && n < (size_t)o->min)
 		return refuse(l, o, s, "too few elements");
@@ -521,6 +546,10 @@ value_read(struct load *l, const struct option *o, config_setting_t *s,
 		return read_list(l, o, s, owner, read_destination);
 	case ADDRESSES:
 		return read_list(l, o, s, owner, read_address);
+	case PLACES:
+		return read_list(l, o, s, owner, read_place);
+	case PLACE:
+		return read_place(l, o, s, member(o, owner)) < 0 ? -1 : 0;
 	case LINES:
 	case INTERFACES:
 	case PINS:
@@ -555,7 +584,7 @@ value_free(const struct option *o, void *owner)
 		*(char **)member(o, owner) = NULL;
 		return;
 	case LINES: case INTERFACES: case PINS: case PREFIXES: case ADDRESSES:
-	case DESTINATIONS:
+	case PLACES: case DESTINATIONS:
 		memcpy(&base, member(o, owner), sizeof(base));
 		memcpy(&n, (char *)owner + o->count_offset, sizeof(n));
 		for (size_t i = 0; is_texts && i < n; i++)
@@ -621,7 +650,7 @@ put_list(const struct option *o, const void *owner, config_setting_t *group)
 	memcpy(&base, member_of(o, owner), sizeof(base));
 	memcpy(&n, (const char *)owner + o->count_offset, sizeof(n));
 	for (size_t i = 0; i < n; i++, base += o->size) {
-		if (o->type == ADDRESSES)
+		if (o->type == ADDRESSES || o->type == PLACES)
 			word = addr_format((const struct addr *)(const void *)
 				base, text);
 		else if (o->type == PREFIXES || o->type == DESTINATIONS)
@@ -681,7 +710,7 @@ value_write(const struct option *o, const void *owner, config_setting_t *group)
 	const uint16_t *ports;
 	config_setting_t *s;
 	const char *text;
-	char two[32];
+	char two[32], place[ADDR_STRLEN];
 
 	switch (o->type) {
 	case BOOL:
@@ -701,9 +730,12 @@ value_write(const struct option *o, const void *owner, config_setting_t *group)
 			*(const uint16_t *)member_of(o, owner));
 	case WORD: case FLAG: case TLS_VERSION:
 		return put_word(o, owner, group);
-	case PREFIXES: case DESTINATIONS: case ADDRESSES: case LINES:
-	case INTERFACES: case PINS:
+	case PREFIXES: case DESTINATIONS: case ADDRESSES: case PLACES:
+	case LINES: case INTERFACES: case PINS:
 		return put_list(o, owner, group);
+	case PLACE:
+		return put_text(o, group, addr_format(member_of(o, owner),
+			place));
 	case PORTS:
 		ports = member_of(o, owner);
 		snprintf(two, sizeof(two), "%u-%u", ports[0], ports[1]);

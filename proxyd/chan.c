@@ -23,6 +23,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "proxyd/serve.h"
 #include "proxyd/tls.h"
 
 void
@@ -158,6 +159,17 @@ chan_tls(struct chan *c, struct tls *t, const struct server_conf *server,
 	if (bio == NULL)
 		return -1;
 	c->ssl = tls_open(t, server, name, index, to, bio);
+	return c->ssl == NULL ? -1 : 0;
+}
+
+int
+chan_serve(struct chan *c, struct serve *v, const struct publish_place *place)
+{
+	BIO *bio = bio_new(c);
+
+	if (bio == NULL)
+		return -1;
+	c->ssl = serve_open(v, place, bio);
 	return c->ssl == NULL ? -1 : 0;
 }
 

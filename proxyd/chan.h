@@ -24,6 +24,8 @@
 /* Unwritten bytes beyond which the other side is not read. */
 #define CHAN_HIGH (64u * 1024u)
 
+struct publish_place;
+struct serve;
 struct server_conf;
 struct tls;
 
@@ -87,6 +89,10 @@ size_t chan_pending(const struct chan *c);
 int chan_tls(struct chan *c, struct tls *t, const struct server_conf *server,
 	const char *name, unsigned index, const struct addr *to);
 int chan_handshake(struct chan *c);
+
+/* The same as a server, for a client of a published one (serve_failure). */
+int chan_serve(struct chan *c, struct serve *v,
+	const struct publish_place *place);
 
 /* Close our direction (close_notify first); what waits must be flushed. */
 void chan_shut(struct chan *c);

@@ -29,6 +29,7 @@
 #include "nfq/nfq.h"
 #include "proxyd/keeper.h"
 #include "proxyd/parent.h"
+#include "proxyd/places.h"
 #include "proxyd/roles.h"
 #include "zombie/table.h"
 
@@ -120,7 +121,9 @@ close_others(int *keep, int n)
 static void
 forget_parent(struct parent *p, int channel, int slot)
 {
-	int keep[6] = { channel, log_fd(), -1, -1, -1, -1 };
+	int keep[7 + PUBLISH_PLACES_MAX] = { channel, log_fd(), -1, -1, -1, -1,
+		-1 };
+	int n = 7;
 	static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE };
 	sigset_t none;
 
@@ -134,10 +137,14 @@ forget_parent(struct parent *p, int channel, int slot)
 	} else if (slot != SLOT_KEEPER) {
 		keep[2] = p->slot[slot].listener4;
 		keep[3] = p->slot[slot].listener6;
+		keep[6] = p->places->bundle;
+		for (size_t i = 0; i < p->places->n; i++)
+			keep[n++] = p->places->fd[i * p->places->workers +
+				(unsigned)slot];
 	}
 	if (p->table != NULL)	/* a child may give its rights away with it */
 		table_fds_read_only(p->table, &keep[4], &keep[5]);
-	close_others(keep, 6);
+	close_others(keep, n);
 	/* a Ctrl-C reaches the whole group; the parent says when to leave */
 	for (size_t i = 0; i < sizeof(ignored) / sizeof(*ignored); i++)
 		signal(ignored[i], SIG_IGN);
@@ -167,7 +174,7 @@ run_relay(struct parent *p, int channel, int slot, uint8_t owner)
 		.adaptive = p->adaptive, .lines = p->lines, .tally = p->tally,
 		.tlsseen = p->tlsseen,
 		.logins = p->logins,
-		.owner = owner, .table = p->table,
+		.owner = owner, .table = p->table, .places = p->places,
 		.foreground = p->foreground };
 
 	return relay_main(&s);
@@ -256,6 +263,7 @@ introduce(struct child *c)
 	if (c->slot == SLOT_KEEPER)
 		keyring_introduce(c);
 	if (c->slot < WORKERS_MAX) {
+		ticketkeeper_introduce(c);
 		children_send_own(p, c);
 		if (control != NULL)
 			connect_relay(c, control);

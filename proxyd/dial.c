@@ -47,7 +47,8 @@ find_host(const struct session *s, unsigned nth, struct addr *host_r)
 static struct addr
 target(const struct session *s)
 {
-	struct addr to = s->via.family != 0 ? s->via : s->origin;
+	struct addr to = s->place != NULL ? publish_of(s)->to :
+		s->via.family != 0 ? s->via : s->origin;
 
 	if (s->machine.dial.port != 0)
 		to.port = s->machine.dial.port;
@@ -76,6 +77,11 @@ send_proxy_header(struct session *s)
 	uint8_t header[PROXY_HEADER_MAX];
 	size_t n;
 
+	if (s->place != NULL) {
+		n = identity_proxy_tls(header, &s->src, &s->origin, s->tls);
+		return !publish_of(s)->proxy || send(s->side[SERVER].fd, header,
+			n, MSG_NOSIGNAL) == (ssize_t)n ? 0 : -1;
+	}
 	if (proxy == PROXY_OFF || (proxy == PROXY_SUBMISSION &&
 		s->kind != EVENT_SUBMIT) || s->kind == EVENT_RELAY)
 		return 0;
@@ -129,6 +135,20 @@ no_address(struct session *s, const char *host)
 	session_fail(s, REASON_NO_ADDRESS, why);
 }
 
+static enum dial
+dial_out(struct session *s, const struct addr *to, const struct addr *from,
+	int *fd_r)
+{
+	struct upstream *u = s->relay->upstream;
+
+	if (s->place != NULL)
+		return upstream_dial_inner(u, publish_of(s), to, &s->waiter,
+			fd_r);
+	/* Unchanged mail must not come from an address that is trusted. */
+	return upstream_dial(u, to, from, s->kind == EVENT_RELAY ? -1 :
+		s->server, &s->waiter, fd_r);
+}
+
 static void
 dial_target(struct session *s)
 {
@@ -139,12 +159,10 @@ dial_target(struct session *s)
 	from.port = 0;
 	s->machine.notes.stage = s->machine.notes.stage < STAGE_CONNECT ?
 		STAGE_CONNECT : s->machine.notes.stage;
-	/* Unchanged mail must not come from an address that is trusted. */
-	switch (upstream_dial(s->relay->upstream, &to, &from,
-		s->kind == EVENT_RELAY ? -1 : s->server, &s->waiter, &fd)) {
+	switch (dial_out(s, &to, &from, &fd)) {
 	case DIAL_STARTED:
 		session_phase(s, PHASE_CONNECT);
-		if (s->machine.ops->offered != NULL)
+		if (s->machine.ops->offered != NULL && s->place == NULL)
 			(void)offers_ask(s->relay->offers, &s->origin, &from,
 				NULL);
 		if (chan_watch(c, fd, s->relay->base, session_on_event,
@@ -155,7 +173,7 @@ dial_target(struct session *s)
 		session_phase(s, PHASE_SOCKET);
 		break;
 	case DIAL_FORBIDDEN:
-		session_fail(s, REASON_FORBIDDEN,
+		session_fail(s, REASON_FORBIDDEN, s->place != NULL ? "" :
 			upstream_allowed(s->relay->upstream, &to));
 		break;
 	default:

@@ -53,6 +53,24 @@ identity_proxy(uint8_t out[PROXY_HEADER_MAX], const struct addr *src,
 	return (size_t)(put_port(o, dst->port) - out);
 }
 
+/* PROXY protocol, 2.2.6: type, length, client flags, no certificate verified, and
+ * the version as a text. */
+size_t
+identity_proxy_tls(uint8_t out[PROXY_HEADER_MAX], const struct addr *src,
+	const struct addr *dst, int tls)
+{
+	static const uint8_t begin[] = { 0x20, 0, 15, 0x01, 0, 0, 0, 1,
+		0x21, 0, 7 };
+	size_t n = identity_proxy(out, src, dst), more = sizeof(begin) + 7;
+
+	if (tls == 0 || out[12] != VERSION_PROXY)
+		return n;
+	memcpy(out + n, begin, sizeof(begin));
+	memcpy(out + n + sizeof(begin), tls == 13 ? "TLSv1.3" : "TLSv1.2", 7);
+	(void)put_port(out + 14, (uint16_t)(n - 16 + more));
+	return n + more;
+}
+
 enum {
 	ATTRIBUTE_ADDR, ATTRIBUTE_PORT, ATTRIBUTE_NAME, ATTRIBUTE_LOGIN,
 	ATTRIBUTES

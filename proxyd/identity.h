@@ -15,13 +15,19 @@
 
 struct sink;
 
-/* 16 octets and two IPv6 addresses with their ports: PROXY protocol, 2.2. */
-#define PROXY_HEADER_MAX 52
+/* 16 octets, two IPv6 addresses with their ports, and what is said of TLS: PROXY
+ * protocol, 2.2. */
+#define PROXY_HEADER_MAX 80
 
 /* The version 2 header of a TCP connection from src to dst; its length. Where
  * the families differ it says LOCAL, which names nobody. */
 size_t identity_proxy(uint8_t out[PROXY_HEADER_MAX], const struct addr *src,
 	const struct addr *dst);
+
+/* The same of a connection whose client speaks TLS with us; tls: 12 or 13, 0: it
+ * does not. A server that takes it allows a login with a password. */
+size_t identity_proxy_tls(uint8_t out[PROXY_HEADER_MAX], const struct addr *src,
+	const struct addr *dst, int tls);
 
 /* Bits of XCLIENT's attributes in the server's list ("NAME ADDR PORT ..."). */
 uint32_t identity_attributes(const uint8_t *p, size_t n);

@@ -139,6 +139,14 @@ ask_list(struct machine *m, struct sink out[2])
 }
 
 static enum act
+imap_offered(struct machine *m, struct sink out[2])
+{
+	(void)out;
+	await_server(m, IMAP_GREETING);
+	return ACT_NONE;
+}
+
+static enum act
 imap_upstream(struct machine *m, struct sink out[2])
 {
 	struct imap *s = &m->u.imap;
@@ -153,22 +161,26 @@ imap_upstream(struct machine *m, struct sink out[2])
 		return ACT_NONE;
 	}
 	m->notes.stage = STAGE_GREETING;
+	if (m->offer != OFFER_UNKNOWN)
+		return imap_offered(m, out);
 	s->state = IMAP_ASKED;
 	return ACT_ASK;
-}
-
-static enum act
-imap_offered(struct machine *m, struct sink out[2])
-{
-	(void)out;
-	await_server(m, IMAP_GREETING);
-	return ACT_NONE;
 }
 
 static bool
 is_offered(const struct machine *m)
 {
 	return m->offer == OFFER_STARTTLS;
+}
+
+/* is_known: the client sees what it has seen before; else this is what is
+ * listed behind a login. */
+static unsigned
+shown(const struct machine *m, bool is_known)
+{
+	return (is_known && is_offered(m) ? IMAP_SHOW_STARTTLS : 0) |
+		(m->context->needs_tls ? IMAP_SHOW_NO_LOGIN : 0) |
+		(m->context->is_published ? IMAP_SHOW_TLS : 0);
 }
 
 static enum act
@@ -182,12 +194,16 @@ server_greeting(struct machine *m, const struct line *l,
 		await_server(m, IMAP_U_STARTTLS);
 		return ACT_NONE;
 	}
+	if (m->u.imap.greeted) {	/* before STARTTLS */
+		become_ready(m);
+		return ACT_NONE;
+	}
 	/* Some programs want the list inside the greeting. */
 	if (r->list == NULL && (r->text_len == 0 || r->text[0] != '[')) {
 		ask_list(m, out);
 		return ACT_NONE;
 	}
-	imap_print_response(l, r, is_offered(m), &out[CLIENT]);
+	imap_print_response(l, r, shown(m, true), &out[CLIENT]);
 	become_ready(m);
 	return ACT_NONE;
 }
@@ -220,7 +236,7 @@ print_greeting(struct machine *m, const struct imap_response *r,
 	sink_text(out, "* OK ");
 	if (r->list != NULL) {
 		sink_text(out, "[CAPABILITY");
-		imap_print_list(r->list, r->list_len, is_offered(m), out);
+		imap_print_list(r->list, r->list_len, shown(m, true), out);
 		sink_text(out, "] ");
 	}
 	sink_text(out, "%s ready\r\n", m->context->server->name);
@@ -328,6 +344,18 @@ forward(struct machine *m, const struct line *l, struct sink out[2])
 	return ACT_NONE;
 }
 
+/* STARTTLS is ours: behind our answer only a hello may come. */
+static enum act
+accept_tls(struct machine *m, const struct imap_command *c, struct sink *to)
+{
+	m->u.imap.verb = IMAP_STARTTLS;
+	if (m->more)
+		return fail(m, REASON_TLS_INJECTION, NULL);
+	sink_text(to, "%.*s OK Begin TLS negotiation now\r\n", (int)c->tag_len,
+		c->tag);
+	return ACT_ACCEPT;
+}
+
 static enum act
 client_starttls(struct machine *m, const struct line *l,
 	const struct imap_command *c, struct sink out[2])
@@ -335,6 +363,8 @@ client_starttls(struct machine *m, const struct line *l,
 	struct imap *s = &m->u.imap;
 	struct endpoint plain = { TLS_PLAIN, 0 };
 
+	if (m->context->offers_tls && c->arg_len == 0)
+		return accept_tls(m, c, &out[CLIENT]);
 	if (!is_offered(m) || c->arg_len != 0)
 		return ours(m, l, (const char *)c->tag, c->tag_len,
 			"BAD STARTTLS is not offered", &out[CLIENT]);
@@ -354,6 +384,12 @@ client_command(struct machine *m, const struct line *l, struct sink out[2])
 	if (!imap_command(l, &c))
 		return ours(m, l, "*", 1, "BAD A command has a tag",
 			&out[CLIENT]);
+	/* RFC 5530: a program that reads the code keeps its password. */
+	if (m->context->needs_tls && (c.verb == IMAP_LOGIN ||
+		c.verb == IMAP_AUTHENTICATE))
+		return ours(m, l, (const char *)c.tag, c.tag_len,
+			"NO [PRIVACYREQUIRED] A login is possible inside TLS "
+			"only; say STARTTLS first", &out[CLIENT]);
 	if (c.verb == IMAP_AUTHENTICATE && !sasl_passes(c.arg, c.arg_len))
 		return ours(m, l, (const char *)c.tag, c.tag_len,
 			"NO Mechanism is not offered here", &out[CLIENT]);
@@ -446,8 +482,7 @@ server_done(struct machine *m, const struct line *l,
 
 	if (s->tag_len == 0 || !is_tag(r, s->tag, s->tag_len))
 		return fail(m, REASON_SERVER_PROTOCOL, l);
-	imap_print_response(l, r, is_offered(m) && !(login && ok),
-		&out[CLIENT]);
+	imap_print_response(l, r, shown(m, !(login && ok)), &out[CLIENT]);
 	if (ok && s->verb == IMAP_LOGOUT) {
 		m->reason = REASON_DONE;
 		return ACT_CLOSE;
@@ -500,7 +535,7 @@ server_untagged(struct machine *m, const struct line *l,
 
 	if (r->status == IMAP_PREAUTH)
 		return fail(m, REASON_SERVER_PROTOCOL, l);
-	imap_print_response(l, r, is_offered(m) && !is_login(s), &out[CLIENT]);
+	imap_print_response(l, r, shown(m, !is_login(s)), &out[CLIENT]);
 	if (r->status != IMAP_BYE ||
 	    (s->tag_len > 0 && s->verb == IMAP_LOGOUT))
 		return ACT_NONE;
@@ -516,8 +551,8 @@ server_response(struct machine *m, const struct line *l,
 	case IMAP_CONTINUATION:
 		return server_leave(m, l, out);
 	case IMAP_CAPABILITY:
-		imap_print_response(l, r, is_offered(m) &&
-			!is_login(&m->u.imap), &out[CLIENT]);
+		imap_print_response(l, r, shown(m, !is_login(&m->u.imap)),
+			&out[CLIENT]);
 		return ACT_NONE;
 	case IMAP_DATA:
 		return server_data(m, l, out);
@@ -606,5 +641,7 @@ imap_init(struct machine *m, const struct context *context)
 	m->ops = &imap_ops;
 	m->context = context;
 	m->alpn = "imap";
+	m->offer = offer_known(context);
+	m->u.imap.greeted = context->greeted;
 	m->client_wait = IMAP_WAIT_COMMAND;
 }

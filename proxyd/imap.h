@@ -55,14 +55,20 @@ bool imap_response(const struct line *l, struct imap_response *r_r);
 
 bool imap_list_has(const uint8_t *list, size_t n, const char *word);
 
-/* The list as the client may see it: without STARTTLS, which is a property of
- * its own leg (starttls), and without mechanisms that cannot cross two legs.
- * Each word behind a space. */
-void imap_print_list(const uint8_t *list, size_t n, bool starttls,
+/* How a list is shown. */
+enum imap_show {
+	IMAP_SHOW_STARTTLS = 1,	/* a property of the client's own leg */
+	IMAP_SHOW_TLS = 2,	/* the client speaks TLS with us: sasl.h, sasl_binds */
+	IMAP_SHOW_NO_LOGIN = 4	/* not yet: RFC 9051 section 6.2.3 */
+};
+
+/* The list as the client may see it: with STARTTLS or without, and without
+ * mechanisms that cannot cross two legs. Each word behind a space. */
+void imap_print_list(const uint8_t *list, size_t n, unsigned show,
 	struct sink *out);
 
 /* The whole line with its list edited, if it has one, and CRLF. */
 void imap_print_response(const struct line *l, const struct imap_response *r,
-	bool starttls, struct sink *out);
+	unsigned show, struct sink *out);
 
 #endif

@@ -175,34 +175,45 @@ imap_list_has(const uint8_t *list, size_t n, const char *word)
 	return false;
 }
 
+/* binds: sasl_binds() of the list, where it matters. */
 static bool
-is_shown(const uint8_t *p, size_t n)
+is_shown(const uint8_t *p, size_t n, unsigned show, bool binds)
 {
+	const bool no_login = (show & IMAP_SHOW_NO_LOGIN) != 0;
+
 	if (is_word(p, n, "STARTTLS"))
 		return false;
-	return n < 5 || strncasecmp((const char *)p, "AUTH=", 5) != 0 ||
-		sasl_passes(p + 5, n - 5);
+	if (n < 5 || strncasecmp((const char *)p, "AUTH=", 5) != 0)
+		return !no_login || !is_word(p, n, "LOGINDISABLED");
+	if (no_login)
+		return false;
+	return sasl_passes(p + 5, n - 5) && !(binds && sasl_is_scram(p + 5,
+		n - 5));
 }
 
 void
-imap_print_list(const uint8_t *list, size_t n, bool starttls, struct sink *out)
+imap_print_list(const uint8_t *list, size_t n, unsigned show, struct sink *out)
 {
+	const bool binds = (show & IMAP_SHOW_TLS) && sasl_binds(list, n);
+
 	while (n > 0) {
 		size_t len = word_len(list, n);
 
-		if (len > 0 && is_shown(list, len)) {
+		if (len > 0 && is_shown(list, len, show, binds)) {
 			sink_bytes(out, " ", 1);
 			sink_bytes(out, list, len);
 		}
 		skip_word(&list, &n);
 	}
-	if (starttls)
+	if (show & IMAP_SHOW_STARTTLS)
 		sink_text(out, " STARTTLS");
+	if (show & IMAP_SHOW_NO_LOGIN)
+		sink_text(out, " LOGINDISABLED");
 }
 
 void
 imap_print_response(const struct line *l, const struct imap_response *r,
-	bool starttls, struct sink *out)
+	unsigned show, struct sink *out)
 {
 	const uint8_t *end = l->text + l->len;
 
@@ -210,12 +221,12 @@ imap_print_response(const struct line *l, const struct imap_response *r,
 		sink_bytes(out, l->text, l->len);
 	} else if (r->kind == IMAP_CAPABILITY) {
 		sink_text(out, "* CAPABILITY");
-		imap_print_list(r->list, r->list_len, starttls, out);
+		imap_print_list(r->list, r->list_len, show, out);
 	} else {
 		const uint8_t *behind = r->list + r->list_len;
 
 		sink_bytes(out, l->text, (size_t)(r->list - l->text));
-		imap_print_list(r->list, r->list_len, starttls, out);
+		imap_print_list(r->list, r->list_len, show, out);
 		sink_bytes(out, behind, (size_t)(end - behind));
 	}
 	sink_bytes(out, "\r\n", 2);

@@ -205,7 +205,8 @@ find(struct logbook *b, const struct report *e)
 static bool
 is_wrap_that_went_well(const struct report *e)
 {
-	bool is_wrap = e->kind == EVENT_WRAP && e->stage == STAGE_SESSION;
+	bool is_wrap = (e->kind == EVENT_WRAP || e->kind == EVENT_PUBLISH) &&
+		e->stage == STAGE_SESSION;
 	bool is_clear = e->kind == EVENT_RELAY && e->dst.port != 25 &&
 		e->dst.port != 0;
 

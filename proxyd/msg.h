@@ -37,6 +37,7 @@ enum msg_type {
 	/* parent -> keeper */
 	MSG_SECRET,		/* n: index of an account; one descriptor: its
 				 * file, or none: it cannot be read */
+	MSG_TICKET_KEY,		/* n: 1 it is the one before; ticket: from now on */
 	/* parent -> control */
 	MSG_GATE,		/* n: port; m: 0 shut, 1 SYN only, 2 all, 3 the
 				 * rules are not applied */
@@ -77,6 +78,14 @@ enum hook_answer { HOOK_RAN, HOOK_BUSY, HOOK_NONE };
 
 #define HOOK_OCTETS 8192
 
+/* Of session tickets of published servers: AES-256-CBC, HMAC-SHA-256; name tells
+ * which key it was. */
+struct ticket_key {
+	uint8_t name[16];
+	uint8_t cipher[32];
+	uint8_t mac[32];
+};
+
 struct msg {
 	uint32_t type;
 	uint32_t n;
@@ -85,6 +94,7 @@ struct msg {
 	struct addr addr;
 	uint32_t again;
 	struct allow_item allow;
+	struct ticket_key ticket;
 };
 
 enum record_type {

@@ -31,6 +31,7 @@
 #include "nfq/dests.h"
 #include "nfq/nfq.h"
 #include "proxyd/parent.h"
+#include "proxyd/places.h"
 #include "proxyd/roles.h"
 #include "proxyd/sandbox.h"
 #include "zombie/table.h"
@@ -114,12 +115,15 @@ check_keeper_user(const struct conf *conf)
 }
 
 static void
-log_each_line(const char *text)
+log_each_line(const char *text, bool is_error)
 {
 	while (*text != '\0') {
 		size_t len = strcspn(text, "\n");
 
-		log_error("%.*s", (int)len, text);
+		if (is_error)
+			log_error("%.*s", (int)len, text);
+		else
+			log_warn("%.*s", (int)len, text);
 		text += len + (text[len] == '\n');
 	}
 }
@@ -138,8 +142,7 @@ load_again(struct parent *p)
 		return NULL;
 	conf = conf_load(p->path, err);
 	fclose(err);
-	if (conf == NULL)
-		log_each_line(text);
+	log_each_line(text, conf == NULL);
 	free(text);
 	if (conf == NULL)
 		return NULL;
@@ -189,12 +192,17 @@ static bool
 replace_children(struct parent *p, struct conf *conf)
 {
 	struct conf *old = p->conf;
+	struct places *places = places_open(conf, p->places);
 
-	if (gatekeeper_reload(p, conf) != 0) {
-		log_error("reload: no memory");
+	if (places == NULL || gatekeeper_reload(p, conf) != 0) {
+		if (places != NULL)
+			log_error("reload: no memory");
+		places_close(&places);
 		conf_free(&conf);
 		return false;
 	}
+	places_close(&p->places);
+	p->places = places;
 	conf_free(&old);
 	set_form(conf);
 	hookkeeper_reload(p);
@@ -305,6 +313,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 		allowkeeper_tick(p);
 		rulekeeper_tick(p);
 		keyring_tick(p);
+		ticketkeeper_tick(p);
 	}
 	hookkeeper_tick(p);
 	children_tick(p, gap > AWAY_MS);
@@ -355,6 +364,8 @@ finish(struct parent *p)
 	rulekeeper_close(p);
 	allowkeeper_close(p);
 	gatekeeper_close(p);
+	places_close(&p->places);
+	ticketkeeper_close(p);
 	sockets_close(p);
 	adaptive_free(&p->adaptive);
 	lines_free(&p->lines);
@@ -460,7 +471,9 @@ parent_start(struct parent *p)
 		log_error("start: %s", strerror(errno));
 		return -1;
 	}
-	if (sockets_open(p) != 0 || gatekeeper_open(p) != 0 ||
+	p->places = places_open(p->conf, NULL);
+	if (p->places == NULL || ticketkeeper_open(p) != 0 ||
+		sockets_open(p) != 0 || gatekeeper_open(p) != 0 ||
 		open_first_packet(p) < 0 || allowkeeper_open(p) != 0 ||
 		rulekeeper_open(p) != 0)
 		return -1;

@@ -10,6 +10,8 @@
  * rulekeeper.c  rules that somebody else takes away
  * hookkeeper.c  the operator's program that hears of levels
  * keyring.c     secrets of accounts on their way to the keeper
+ * places.c      listeners of published servers, their certificates
+ * ticketkeeper.c keys of their session tickets
  * daemon.c      leaving the terminal, telling the service manager
  *
  * One struct parent exists. All times are milliseconds of CLOCK_MONOTONIC.
@@ -123,8 +125,10 @@ struct hook {			/* hookkeeper.c */
 
 struct allowkeeper;
 struct allowmap;
+struct places;
 struct rulekeeper;
 struct seen;
+struct tickets;
 
 struct parent {
 	struct event_base *base;
@@ -162,6 +166,8 @@ struct parent {
 	struct allowkeeper *allow;
 	struct rulekeeper *rules;
 	struct hook hook;
+	struct places *places;	/* of publish */
+	struct tickets *tickets;
 
 	struct addr *own;
 	size_t nown;
@@ -286,6 +292,15 @@ bool sockets_own_addresses(struct parent *p);
 struct queue_conf sockets_queue_conf(const struct conf *conf);
 /* Non-blocking connection to our own listener, -1. */
 int sockets_probe(int family, uint16_t port);
+
+/* ---- ticketkeeper.c ---- */
+
+int ticketkeeper_open(struct parent *p);
+void ticketkeeper_close(struct parent *p);
+/* Each tick: a new key when it is time, for every relay. */
+void ticketkeeper_tick(struct parent *p);
+/* What a new relay has to know before it accepts. */
+void ticketkeeper_introduce(struct child *c);
 
 /* ---- daemon.c ---- */
 

@@ -31,7 +31,7 @@
 #define POP3_LIST_MAX 200
 
 enum pop3_verb {
-	POP_CAPA, POP_AUTH, POP_AUTH_LIST, POP_PASS, POP_APOP, POP_QUIT,
+	POP_CAPA, POP_USER, POP_AUTH, POP_AUTH_LIST, POP_PASS, POP_APOP, POP_QUIT,
 	POP_STLS, POP_LANG_LIST, POP_OTHER
 };
 
@@ -59,6 +59,7 @@ pop3_verb(const struct line *l, size_t *after_r)
 	} table[] = {
 		{ "CAPA", POP_CAPA, POP_CAPA },
 		{ "AUTH", POP_AUTH, POP_AUTH_LIST },
+		{ "USER", POP_USER, POP_USER },
 		{ "PASS", POP_PASS, POP_PASS },
 		{ "APOP", POP_APOP, POP_OTHER },
 		{ "QUIT", POP_QUIT, POP_QUIT },
@@ -194,7 +195,11 @@ server_greeting(struct machine *m, const struct line *l, struct sink out[2])
 		m->u.pop3.state = POP3_U_STLS;
 		return ACT_NONE;
 	}
-	sink_bytes(&out[CLIENT], l->text, l->total);
+	/* The time stamp is that of a connection which STLS will end. */
+	if (m->context->needs_tls)
+		print_greeting(m, &out[CLIENT]);
+	else if (!m->context->greeted)
+		sink_bytes(&out[CLIENT], l->text, l->total);
 	become_ready(m);
 	return ACT_NONE;
 }
@@ -241,6 +246,34 @@ ours(struct machine *m, const char *words, struct sink *to)
 	return ACT_NONE;
 }
 
+/* STLS is ours: behind our answer only a hello may come. */
+static enum act
+accept_tls(struct machine *m, struct sink *to)
+{
+	if (m->more)
+		return fail(m, REASON_TLS_INJECTION, NULL);
+	sink_text(to, "+OK Begin TLS negotiation now\r\n");
+	return ACT_ACCEPT;
+}
+
+/* A login that has no place here, or what might be one: answered. */
+static bool
+refuses_login(struct machine *m, enum pop3_verb verb, struct sink *to)
+{
+	const struct context *x = m->context;
+
+	if (verb == POP_APOP && x->greeted) {
+		(void)ours(m, "[SYS/PERM] APOP is not possible behind STLS", to);
+		return true;
+	}
+	if (!x->needs_tls || verb == POP_CAPA || verb == POP_STLS ||
+	    verb == POP_QUIT || verb == POP_LANG_LIST)
+		return false;
+	(void)ours(m, "[SYS/PERM] A login is possible inside TLS only; say STLS "
+		"first", to);
+	return true;
+}
+
 /* What the client's command needs to know is known now. */
 static enum act
 pop3_offered(struct machine *m, struct sink out[2])
@@ -252,6 +285,8 @@ pop3_offered(struct machine *m, struct sink out[2])
 		await_server(m);
 		return ACT_NONE;
 	}
+	if (m->context->offers_tls)
+		return accept_tls(m, &out[CLIENT]);
 	if (m->offer != OFFER_STARTTLS) {
 		become_ready(m);
 		return ours(m, "STLS is not offered", &out[CLIENT]);
@@ -290,6 +325,8 @@ client_command(struct machine *m, const struct line *l, struct sink out[2])
 	if (s->errors >= POP3_ERRORS_MAX)
 		return fail(m, REASON_TOO_MANY_ERRORS, NULL);
 	s->verb = (uint8_t)pop3_verb(l, &after);
+	if (refuses_login(m, (enum pop3_verb)s->verb, &out[CLIENT]))
+		return ACT_NONE;
 	switch (s->verb) {
 	case POP_CAPA:
 		return ask(m, out);
@@ -343,8 +380,9 @@ is_end(const struct line *l)
 
 /* CAPA's "SASL" without what cannot cross two legs; nothing left: no line. */
 static void
-pop3_mechanisms(const uint8_t *p, size_t n, struct sink *to)
+pop3_mechanisms(const uint8_t *p, size_t n, bool is_published, struct sink *to)
 {
+	const bool binds = is_published && sasl_binds(p, n);
 	bool any = false;
 
 	while (n > 0) {
@@ -352,7 +390,7 @@ pop3_mechanisms(const uint8_t *p, size_t n, struct sink *to)
 
 		while (len < n && p[len] != ' ')
 			len++;
-		if (sasl_passes(p, len)) {
+		if (sasl_passes(p, len) && !(binds && sasl_is_scram(p, len))) {
 			sink_text(to, any ? " " : "SASL ");
 			sink_bytes(to, p, len);
 			any = true;
@@ -371,17 +409,22 @@ pop3_list_line(struct machine *m, const struct line *l, struct sink *to)
 {
 	size_t after;
 
-	if (m->u.pop3.verb == POP_CAPA && has_word(l, "STLS", &after))
+	if (m->u.pop3.verb == POP_CAPA && (has_word(l, "STLS", &after) ||
+		(m->context->needs_tls && (has_word(l, "USER", &after) ||
+		has_word(l, "SASL", &after)))))
 		return;
 	if (m->u.pop3.verb == POP_CAPA && has_word(l, "SASL", &after)) {
-		pop3_mechanisms(l->text + after, l->len - after, to);
+		pop3_mechanisms(l->text + after, l->len - after,
+			m->context->is_published, to);
 		return;
 	}
 	if (is_end(l) && m->u.pop3.verb == POP_CAPA &&
 	    m->offer == OFFER_STARTTLS)
 		sink_text(to, "STLS\r\n");
+	/* What comes behind this line is not known yet: SCRAM only in CAPA. */
 	if (m->u.pop3.verb == POP_AUTH_LIST && !is_end(l) &&
-	    !sasl_passes(l->text, l->len))
+	    (!sasl_passes(l->text, l->len) || (m->context->is_published &&
+		    sasl_is_scram(l->text, l->len))))
 		return;
 	sink_bytes(to, l->text, l->len);
 	sink_bytes(to, "\r\n", 2);
@@ -518,5 +561,6 @@ pop3_init(struct machine *m, const struct context *context)
 	m->ops = &pop3_ops;
 	m->context = context;
 	m->alpn = "pop3";
+	m->offer = offer_known(context);
 	m->client_wait = POP3_WAIT_COMMAND;
 }

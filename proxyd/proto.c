@@ -36,6 +36,14 @@ sink_text(struct sink *k, const char *fmt, ...)
 			sizeof(text) - 1);
 }
 
+enum offer
+offer_known(const struct context *x)
+{
+	if (!x->is_published)
+		return OFFER_UNKNOWN;
+	return x->offers_tls ? OFFER_STARTTLS : OFFER_NONE;
+}
+
 const char *
 farewell_words(enum reason why)
 {

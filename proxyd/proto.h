@@ -40,6 +40,8 @@ enum act {
 			 * the line just read are an attack */
 	ACT_TUNNEL,	/* from here on opaque; clear bytes behind the line just
 			 * read, on either side, are an attack */
+	ACT_ACCEPT,	/* the client begins TLS with us: everything is forgotten,
+			 * a new machine follows; clear bytes are an attack */
 	ACT_ASK,	/* does the origin's own port offer STARTTLS? then
 			 * machine->offer says so and offered() is called */
 	ACT_KEEPER,	/* put context.account's question to the keeper; then
@@ -130,6 +132,14 @@ struct pop_use {
 struct context {
 	const char *gateway;		/* our own name */
 	const struct server_conf *server;	/* NULL: none */
+	/* Of a published server: TLS with the client is ours, and nothing is
+	 * asked of the port that was dialled. */
+	bool is_published;
+	bool offers_tls;		/* still in clear: STARTTLS is shown, and
+					 * taken with ACT_ACCEPT */
+	bool needs_tls;			/* and until then there is no login */
+	bool greeted;			/* by the machine before this one, in
+					 * clear: not again (RFC 3207, 4.2) */
 	const struct block_conf *block;
 	const struct smtp_limits *limits;	/* NULL: those of smtp.h */
 	quota_fn *quota;		/* NULL: nothing is counted */
@@ -214,6 +224,7 @@ struct ehlo {
 	uint32_t mechs;		/* bit per row of the SASL table in sasl.c */
 	uint64_t size;
 	bool size_given;
+	bool binds;		/* AUTH has a "-PLUS": sasl_binds */
 	uint32_t xclient;	/* attributes: identity.c */
 	char words[EHLO_WORDS][EHLO_WORDS_MAX];
 };
@@ -346,6 +357,9 @@ void smtp_submit_init(struct machine *m, const struct context *context);
 void smtp_relay_init(struct machine *m, const struct context *context);
 void pop3_init(struct machine *m, const struct context *context);
 void imap_init(struct machine *m, const struct context *context);
+
+/* What a machine knows of the offer before it has asked. */
+enum offer offer_known(const struct context *x);
 
 /* Why a wrapped session ends, for its user: "NAME: WORDS: detail". */
 const char *farewell_words(enum reason why);

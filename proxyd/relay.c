@@ -34,8 +34,10 @@
 #include "proxyd/lines.h"
 #include "proxyd/offer.h"
 #include "proxyd/origin.h"
+#include "proxyd/places.h"
 #include "proxyd/roles.h"
 #include "proxyd/sandbox.h"
+#include "proxyd/serve.h"
 #include "proxyd/session.h"
 #include "proxyd/tls.h"
 #include "zombie/table.h"
@@ -49,12 +51,22 @@
 /* Kept free for those who get a 421 (DESIGN.md section 4). */
 #define DESCRIPTORS_RESERVE 64
 
+/* A listener of a published server. */
+struct published {
+	struct process *process;
+	const struct publish_place *place;
+	int fd;			/* -1: closed */
+	struct event *listen;
+};
+
 struct process {
 	struct relay relay;
 	struct conf conf;	/* the parent's, with this relay's own ledger */
 	struct allowmap *ledger, *ledger_new;	/* in force; being sent */
 	const struct relay_start *start;
 	int listener[2];
+	struct published *published;
+	size_t n_published;
 	struct event *listen[2], *parent, *control, *second, *leave;
 	int control_fd;
 	struct record records[RECORDS_MAX];
@@ -268,15 +280,15 @@ on_second(evutil_socket_t fd, short what, void *arg)
 
 /* Out of room: an answer and a close, never silence. */
 static void
-turn_away(struct relay *r, int fd, const struct addr *origin)
+turn_away(struct relay *r, int fd, enum publish_protocol protocol)
 {
 	char words[256];
 	int n;
 
-	if (origin->port == 110)
+	if (protocol == PUBLISH_POP3)
 		n = snprintf(words, sizeof(words),
 			"-ERR [SYS/TEMP] %s: too busy\r\n", r->conf->name);
-	else if (origin->port == 143)
+	else if (protocol == PUBLISH_IMAP)
 		n = snprintf(words, sizeof(words),
 			"* BYE [UNAVAILABLE] %s: too busy\r\n", r->conf->name);
 	else
@@ -309,6 +321,24 @@ find_origin(const struct conf *c, int fd, uint8_t family, struct addr *origin_r)
 }
 
 static void
+accepted_published(struct published *l, int fd, const struct sockaddr *sa)
+{
+	struct relay *r = &l->process->relay;
+	struct addr src;
+
+	if (addr_from_sockaddr(&src, sa) == -1) {
+		close(fd);
+	} else if (r->counters.sessions_now < l->process->sessions_max) {
+		session_open(r, fd, &src, &l->place->at, l->place);
+	} else if (l->place->service >= PUBLISH_CLEAR) {
+		turn_away(r, fd, publish_protocol(l->place->service));
+	} else {	/* words would be read as a part of a handshake */
+		r->counters.refused_descriptors++;
+		close(fd);
+	}
+}
+
+static void
 accepted(struct process *p, int fd, const struct sockaddr *sa)
 {
 	struct addr src, origin;
@@ -325,17 +355,16 @@ accepted(struct process *p, int fd, const struct sockaddr *sa)
 		return;
 	}
 	if (p->relay.counters.sessions_now >= p->sessions_max)
-		turn_away(&p->relay, fd, &origin);
+		turn_away(&p->relay, fd, origin.port == 110 ? PUBLISH_POP3 :
+			origin.port == 143 ? PUBLISH_IMAP : PUBLISH_SMTP);
 	else
-		session_open(&p->relay, fd, &src, &origin);
+		session_open(&p->relay, fd, &src, &origin, NULL);
 }
 
+/* l: the listener's place, or NULL where connections are captured. */
 static void
-on_accept(evutil_socket_t listener, short what, void *arg)
+accept_some(struct process *p, int listener, struct published *l)
 {
-	struct process *p = arg;
-
-	(void)what;
 	for (int i = 0; i < ACCEPT_BATCH; i++) {
 		struct sockaddr_storage ss;
 		socklen_t len = sizeof(ss);
@@ -353,8 +382,27 @@ on_accept(evutil_socket_t listener, short what, void *arg)
 		}
 		if (fd == -1)
 			return;
-		accepted(p, fd, (struct sockaddr *)&ss);
+		if (l != NULL)
+			accepted_published(l, fd, (struct sockaddr *)&ss);
+		else
+			accepted(p, fd, (struct sockaddr *)&ss);
 	}
+}
+
+static void
+on_accept(evutil_socket_t listener, short what, void *arg)
+{
+	(void)what;
+	accept_some(arg, listener, NULL);
+}
+
+static void
+on_accept_published(evutil_socket_t listener, short what, void *arg)
+{
+	struct published *l = arg;
+
+	(void)what;
+	accept_some(l->process, listener, l);
 }
 
 static int
@@ -366,6 +414,20 @@ watch(struct process *p, struct event **ev, int fd, event_callback_fn fn)
 	return *ev == NULL || event_add(*ev, NULL) == -1 ? -1 : 0;
 }
 
+static int
+watch_published(struct process *p)
+{
+	for (size_t i = 0; i < p->n_published; i++) {
+		struct published *l = &p->published[i];
+
+		l->listen = event_new(p->relay.base, l->fd,
+			EV_READ | EV_PERSIST, on_accept_published, l);
+		if (l->listen == NULL || event_add(l->listen, NULL) == -1)
+			return -1;
+	}
+	return 0;
+}
+
 /* After each turn, until it has: what queued meanwhile is served then. */
 static void
 start_accepting(struct process *p)
@@ -375,7 +437,8 @@ start_accepting(struct process *p)
 		return;
 	p->accepting = true;
 	if (watch(p, &p->listen[0], p->listener[0], on_accept) == -1 ||
-	    watch(p, &p->listen[1], p->listener[1], on_accept) == -1) {
+	    watch(p, &p->listen[1], p->listener[1], on_accept) == -1 ||
+	    watch_published(p) == -1) {
 		log_error("cannot watch the listeners");
 		p->done = true;
 	}
@@ -408,6 +471,16 @@ stop_accepting(struct process *p)
 		if (p->listener[i] != -1)
 			close(p->listener[i]);
 		p->listener[i] = -1;
+	}
+	for (size_t i = 0; i < p->n_published; i++) {
+		struct published *l = &p->published[i];
+
+		if (l->listen != NULL)
+			event_free(l->listen);
+		l->listen = NULL;
+		if (l->fd != -1)
+			close(l->fd);
+		l->fd = -1;
 	}
 }
 
@@ -481,6 +554,11 @@ handle(struct process *p, const struct msg *m, const int *fds, int nfds)
 	case MSG_DRAIN:
 		drain(p, m->n);
 		return;
+	case MSG_TICKET_KEY:
+		if (p->relay.serve != NULL)
+			serve_ticket_key(p->relay.serve, &m->ticket,
+				m->n == 1);
+		return;
 	default:
 		log_warn("the parent sent a message of type %u; ignored",
 			m->type);
@@ -513,11 +591,35 @@ on_parent(evutil_socket_t fd, short what, void *arg)
 
 /* ---- life ---- */
 
+/* Before the sandbox: the certificates are read out of the parent's memory. */
+static int
+prepare_published(struct process *p)
+{
+	const struct places *from = p->start->places;
+
+	if (from == NULL || from->n == 0)
+		return 0;
+	p->published = calloc(from->n, sizeof(*p->published));
+	if (p->published == NULL)
+		return -1;
+	for (size_t i = 0; i < from->n; i++) {
+		p->published[i].process = p;
+		p->published[i].place = &from->place[i];
+		p->published[i].fd = from->fd[i * from->workers +
+			(unsigned)p->start->slot];
+	}
+	p->n_published = from->n;
+	p->relay.serve = serve_new(&p->conf, from->bundle);
+	close(from->bundle);
+	return p->relay.serve == NULL ? -1 : 0;
+}
+
 static int
 prepare(struct process *p)
 {
 	struct relay *r = &p->relay;
 	struct timeval second = { 1, 0 };
+	rlim_t other = DESCRIPTORS_OTHER;
 	struct rlimit limit;
 
 	p->conf = *p->start->conf;
@@ -534,14 +636,17 @@ prepare(struct process *p)
 	r->slot = p->start->slot;
 	p->control_fd = -1;
 	TAILQ_INIT(&r->sessions);
+	if (p->start->places != NULL)
+		other += p->start->places->n;
 	if (getrlimit(RLIMIT_NOFILE, &limit) == -1 || limit.rlim_cur <
-		DESCRIPTORS_OTHER + DESCRIPTORS_RESERVE + 2)
+		other + DESCRIPTORS_RESERVE + 2)
 		return -1;
-	p->sessions_max = (limit.rlim_cur - DESCRIPTORS_OTHER -
-		DESCRIPTORS_RESERVE) / 2;
+	p->sessions_max = (limit.rlim_cur - other - DESCRIPTORS_RESERVE) / 2;
 	/* Before the sandbox: it reads files. */
 	r->tls = tls_new(r->conf->trust, r->conf->crl,
 		r->conf->tls_min_server);
+	if (prepare_published(p) == -1)
+		return -1;
 	r->base = event_base_new();
 	r->upstream = upstream_new(r->conf, need_sockets, p);
 	r->offers = offers_new(r);
@@ -580,6 +685,8 @@ dispose(struct process *p)
 	origins_free(&r->origins);
 	upstream_free(&r->upstream);
 	tls_free(&r->tls);
+	serve_free(&r->serve);
+	free(p->published);
 	allowmap_free(&p->ledger);
 	allowmap_free(&p->ledger_new);
 	free(r->scratch);

@@ -20,6 +20,7 @@ struct conf;
 struct lines;
 struct logins;
 struct offers;
+struct serve;
 struct session;
 struct table;
 struct tally;
@@ -37,6 +38,7 @@ struct relay {
 	struct event_base *base;
 	struct upstream *upstream;
 	struct tls *tls;
+	struct serve *serve;	/* NULL: nothing is published */
 	struct adaptive *adaptive;
 	struct offers *offers;
 	struct keeper_link *keeper;

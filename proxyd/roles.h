@@ -17,6 +17,7 @@ struct dests;
 struct lines;
 struct logins;
 struct nfq_counts;
+struct places;
 struct table;
 struct tally;
 struct tlsseen;
@@ -34,6 +35,7 @@ struct relay_start {
 	struct logins *logins;
 	uint8_t owner;			/* lines.h */
 	struct table *table;		/* of lines; NULL: none is kept */
+	const struct places *places;	/* of publish; descriptors are open */
 	bool foreground;		/* log to stderr */
 };
 

@@ -34,11 +34,20 @@ sasl_mechanism(const uint8_t *name, size_t len)
 /* RFC 4422 section 3.1: sasl-mech = 1*20mech-char */
 #define MECHANISM_LEN 20
 
+static bool
+is_plus(const uint8_t *name, size_t len)
+{
+	static const char plus[] = "-PLUS";
+	const size_t tail = sizeof(plus) - 1;
+
+	return len >= tail && strncasecmp((const char *)name + len - tail, plus,
+		tail) == 0;
+}
+
 bool
 sasl_passes(const uint8_t *name, size_t len)
 {
-	static const char plus[] = "-PLUS", external[] = "EXTERNAL";
-	const size_t tail = sizeof(plus) - 1;
+	static const char external[] = "EXTERNAL";
 
 	if (len == 0 || len > MECHANISM_LEN)
 		return false;
@@ -49,11 +58,41 @@ sasl_passes(const uint8_t *name, size_t len)
 			(c >= '0' && c <= '9') || c == '-' || c == '_'))
 			return false;
 	}
-	if (len >= tail && strncasecmp((const char *)name + len - tail, plus,
-			tail) == 0)
+	if (is_plus(name, len))
 		return false;
 	return len != sizeof(external) - 1 ||
 		strncasecmp((const char *)name, external, len) != 0;
+}
+
+bool
+sasl_binds(const uint8_t *list, size_t n)
+{
+	size_t start = 0;
+
+	for (size_t i = 0; i <= n; i++) {
+		if (i < n && list[i] != ' ' && list[i] != '\t')
+			continue;
+		if (is_plus(list + start, i - start))
+			return true;
+		start = i + 1;
+	}
+	return false;
+}
+
+bool
+sasl_is_scram(const uint8_t *name, size_t len)
+{
+	return len >= 6 && strncasecmp((const char *)name, "SCRAM-", 6) == 0;
+}
+
+uint32_t
+sasl_without_scram(uint32_t mechs)
+{
+	for (size_t i = 0; i < MECHANISMS; i++)
+		if (sasl_is_scram((const uint8_t *)mechanism[i],
+			strlen(mechanism[i])))
+			mechs &= ~(UINT32_C(1) << i);
+	return mechs;
 }
 
 uint32_t

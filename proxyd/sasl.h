@@ -25,6 +25,18 @@ uint32_t sasl_mechanism(const uint8_t *name, size_t len);
  */
 bool sasl_passes(const uint8_t *name, size_t len);
 
+/*
+ * A list, separated by spaces, that has a "-PLUS" in it (IMAP's words "AUTH=..."
+ * too): its server binds SCRAM to a channel. A client that speaks TLS with us
+ * and could do the same, but is not shown it, says so in plain SCRAM ("y",
+ * RFC 5802 section 6), and that server then has to refuse the right password:
+ * it is not shown plain SCRAM either.
+ */
+bool sasl_binds(const uint8_t *list, size_t n);
+bool sasl_is_scram(const uint8_t *name, size_t len);
+/* Without these, of a set of bits. */
+uint32_t sasl_without_scram(uint32_t mechs);
+
 /* Bits of all carried mechanisms in a list separated by spaces. */
 uint32_t sasl_list(const uint8_t *list, size_t len);
 

@@ -1,5 +1,5 @@
 /*
- * session.c - one captured connection from accept to its log line
+ * session.c - one connection from accept to its log line
  *
  * Opens the session for what policy decided, dials, starts TLS, keeps the time
  * limits and ends it: session_fail with words for the client, session_finish
@@ -71,6 +71,21 @@ session_flush_sinks(struct session *s, struct sink out[2])
 
 /* ---- the end ---- */
 
+/* What it says of the line, if it is one of ours. */
+static void
+report_habits(const struct session *s, struct report *e)
+{
+	const struct witness *w = &s->machine.notes.witness;
+
+	if (s->place != NULL)
+		return;
+	e->habits = w->habits;
+	e->dialect = evidence_dialect(&s->machine);
+	e->domains = w->domains;
+	memcpy(e->good, w->good, sizeof(e->good));
+	memcpy(e->bad, w->bad, sizeof(e->bad));
+}
+
 static void
 report(struct session *s)
 {
@@ -80,7 +95,6 @@ report(struct session *s)
 	memset(&e, 0, sizeof(e));
 	e.kind = (uint8_t)s->kind;
 	e.reason = (uint8_t)s->reason;
-	e.habits = n->witness.habits;
 	e.tls = s->tls;
 	e.code = n->code;
 	e.class_index = (int16_t)s->class_index;
@@ -95,10 +109,7 @@ report(struct session *s)
 	e.bytes_up = s->side[CLIENT].received;
 	e.bytes_down = s->side[CLIENT].sent;
 	e.at = time(NULL) - e.duration_ms / 1000;
-	e.dialect = evidence_dialect(&s->machine);
-	e.domains = n->witness.domains;
-	memcpy(e.good, n->witness.good, sizeof(e.good));
-	memcpy(e.bad, n->witness.bad, sizeof(e.bad));
+	report_habits(s, &e);
 	e.line = s->line;
 	e.src = s->src;
 	e.dst = s->origin;
@@ -123,6 +134,18 @@ session_evidence(struct session *s)
 			s->relay->conf, s->class_index, &s->machine);
 }
 
+/* Sessions with published servers are counted apart from captured ones, so that
+ * a household's IMAP does not use up what it may have on port 25. */
+static struct line_key
+counted_as(const struct session *s)
+{
+	struct line_key key = s->line;
+
+	if (s->place != NULL)
+		key.len |= 0x80;	/* of no line: at most 64 */
+	return key;
+}
+
 /* A mail program that left after EHLO has not read the operator's text. */
 static void
 remember_adaptive(struct session *s)
@@ -136,6 +159,7 @@ remember_adaptive(struct session *s)
 static void
 destroy(struct session *s)
 {
+	const struct line_key key = counted_as(s);
 	struct relay *r = s->relay;
 
 	remember_adaptive(s);
@@ -150,7 +174,7 @@ destroy(struct session *s)
 	account_forget(s);
 	event_del(&s->timer);
 	if (s->counted)
-		lines_leave(r->lines, &s->line);
+		lines_leave(r->lines, &key);
 	r->slow_now -= s->is_slow;
 	TAILQ_REMOVE(&r->sessions, s, link);
 	r->counters.sessions_now--;
@@ -235,6 +259,11 @@ session_fail(struct session *s, enum reason why, const char *detail)
 		session_abort(s, why);
 		return;
 	}
+	/* Words would be read as a part of the handshake. */
+	if (s->phase == PHASE_HELLO) {
+		session_finish(s, why);
+		return;
+	}
 	session_open_sinks(s, out);
 	s->machine.ops->farewell(&s->machine, why, s->machine.notes.detail, out);
 	out[SERVER].len = 0;
@@ -273,6 +302,9 @@ session_act(struct session *s, enum act act)
 		break;
 	case ACT_TUNNEL:
 		dial_tunnel(s);
+		break;
+	case ACT_ACCEPT:
+		publish_starttls(s);
 		break;
 	case ACT_ASK:
 		dial_ask(s);
@@ -339,6 +371,8 @@ deadline_of(const struct session *s)
 	int64_t at = 0, whole = INT64_MAX;
 
 	switch (s->phase) {
+	case PHASE_HELLO:
+		return s->phase_since + LIMIT_TLS;
 	case PHASE_DELAY:
 		return s->started + 1000 * (int64_t)greeting_delay(s);
 	case PHASE_SOCKET:
@@ -406,8 +440,8 @@ arm(struct session *s)
 		s->armed = wake;
 }
 
-static void
-greet(struct session *s)
+void
+session_greet(struct session *s)
 {
 	struct sink out[2];
 	enum act act;
@@ -431,10 +465,13 @@ static void
 expired(struct session *s)
 {
 	switch (s->phase) {
+	case PHASE_HELLO:
+		session_fail(s, REASON_CLIENT_TIMEOUT, "");
+		break;
 	case PHASE_DELAY:
 		if (session_is_early(s))
 			s->machine.notes.witness.habits |= HABIT_EARLY;
-		greet(s);
+		session_greet(s);
 		break;
 	case PHASE_SOCKET:
 		session_fail(s, REASON_NO_SOCKET, "");
@@ -501,6 +538,8 @@ session_on_event(evutil_socket_t fd, short what, void *arg)
 	if (c == &s->side[SERVER] &&
 	    (s->phase == PHASE_CONNECT || s->phase == PHASE_TLS))
 		dial_continue(s);
+	else if (c == &s->side[CLIENT] && s->phase == PHASE_HELLO)
+		publish_continue(s);
 	session_leave(s);
 }
 
@@ -535,6 +574,9 @@ count_quota(void *arg, enum tally_kind kind, unsigned n)
 
 	if (is_account)
 		account_key(s, &all);
+	/* quotas of sending are for lines; guessing is nobody's right */
+	if (s->place != NULL && kind != TALLY_GUESSES)
+		return 0;
 	return tally_add(s->relay->tally, is_account ? &all : &s->line, kind,
 		(uint32_t)(relay_now() / 1000), n);
 }
@@ -564,7 +606,7 @@ session_server(struct session *s)
 static void
 look_at_origin(struct session *s, struct decision *d)
 {
-	if (d->server != -1)
+	if (d->server != -1 || s->place != NULL)
 		return;
 	if (d->treatment == TREAT_SUBMIT && origin_open(s) != 0) {
 		d->treatment = TREAT_BLOCK;
@@ -593,6 +635,8 @@ choose_machine(struct session *s, const struct decision *d)
 	contact_key(s->relay->table, x->key);
 	event_id_text(s->id, x->id);
 	addr_format(&s->src, x->client);
+	if (s->place != NULL)
+		publish_context(s);
 	if (conf->log_envelope != LOG_ENVELOPE_NONE &&
 	    d->treatment != TREAT_POP3 && d->treatment != TREAT_IMAP)
 		x->envelope = calloc(1, sizeof(*x->envelope));
@@ -624,20 +668,25 @@ choose_machine(struct session *s, const struct decision *d)
 	s->kind = s->machine.ops->kind;
 	if (d->treatment == TREAT_RESET)
 		s->kind = EVENT_RESET;
+	if (s->place != NULL)
+		s->kind = EVENT_PUBLISH;
 }
 
 /* Too many of one line; relay only counts (DESIGN.md section 6). */
 static bool
 enter_line(struct session *s)
 {
-	unsigned held = lines_enter(s->relay->lines, &s->line);
+	const struct line_key key = counted_as(s);
+	unsigned held = lines_enter(s->relay->lines, &key);
+	unsigned most = s->place != NULL ? publish_of(s)->max_per_line :
+		s->relay->conf->max_per_line;
 
 	s->counted = held > 0;
-	if (held <= s->relay->conf->max_per_line || s->kind == EVENT_RELAY)
+	if (held <= most || s->kind == EVENT_RELAY)
 		return true;
 	/* Its last words must not count against the next attempt. */
 	if (s->counted)
-		lines_leave(s->relay->lines, &s->line);
+		lines_leave(s->relay->lines, &key);
 	s->counted = false;
 	s->relay->counters.refused_per_line++;
 	return false;
@@ -665,19 +714,21 @@ begin(struct session *s, const struct decision *d)
 		session_abort(s, d->reason);
 	else if (!enter_line(s))
 		session_fail(s, REASON_MAX_PER_LINE, "");
+	else if (s->phase == PHASE_HELLO)
+		publish_hello(s);
 	else {
 		enter_tarpit(s, d);
 		if (greeting_delay(s) > 0) {
 			session_phase(s, PHASE_DELAY);
 			return;
 		}
-		greet(s);
+		session_greet(s);
 	}
 }
 
 void
 session_open(struct relay *r, int fd, const struct addr *src,
-	const struct addr *origin)
+	const struct addr *origin, const struct publish_place *place)
 {
 	struct session *s = calloc(1, sizeof(*s));
 	struct decision d;
@@ -687,9 +738,15 @@ session_open(struct relay *r, int fd, const struct addr *src,
 		close(fd);
 		return;
 	}
-	policy_decide(r->conf, r->upstream, r->table, src, origin, time(NULL),
-		&d);
+	if (place != NULL)
+		publish_decide(r, src, place, &d);
+	else
+		policy_decide(r->conf, r->upstream, r->table, src, origin,
+			time(NULL), &d);
 	s->relay = r;
+	s->place = place;
+	s->phase = place != NULL && place->service < PUBLISH_CLEAR ?
+		PHASE_HELLO : PHASE_DELAY;
 	s->started = s->phase_since = s->moved_at = relay_now();
 	s->id = relay_event_id(r);
 	s->src = *src;
@@ -706,7 +763,7 @@ session_open(struct relay *r, int fd, const struct addr *src,
 	TAILQ_INSERT_TAIL(&r->sessions, s, link);
 	r->counters.sessions_now++;
 	r->counters.sessions_total++;
-	if (origin->port == 25)
+	if (place == NULL && origin->port == 25)
 		is_new = contact_note(r->table, &r->detect, r->conf,
 			d.class_index, fd, src, origin, r->conf->nfq_queue != 0);
 	look_at_origin(s, &d);

@@ -1,10 +1,10 @@
 /*
- * session.h - one captured connection from accept to its log line
+ * session.h - one connection from accept to its log line
  *
  * session.c is its life (open, time limits, end), dial.c its way to the server,
- * pump.c moves bytes between its two sides and the machine; origin.c and
- * opportune.c know servers that nobody has listed. Only these files and relay.c
- * include this header.
+ * publish.c what differs for a published server, pump.c moves bytes between its
+ * two sides and the machine; origin.c and opportune.c know servers that nobody
+ * has listed. Only these files and relay.c include this header.
  */
 #ifndef SALLYPORT_SESSION_H
 #define SALLYPORT_SESSION_H
@@ -25,6 +25,7 @@
 #include "proxyd/upstream.h"
 
 enum phase {
+	PHASE_HELLO,	/* published: TLS with the client comes first */
 	PHASE_DELAY,	/* block: the greeting waits */
 	PHASE_SOCKET,	/* waiting for a socket from the parent */
 	PHASE_CONNECT,
@@ -52,6 +53,7 @@ struct session {
 	struct chan side[2];
 	struct machine machine;
 	struct context context;
+	const struct publish_place *place;	/* NULL: captured */
 	struct origin_server *unlisted;	/* NULL: the server is, or none */
 	struct upstream_waiter waiter;
 	struct offer_waiter asked;
@@ -66,7 +68,8 @@ struct session {
 	bool moved;		/* something happened that extends a limit */
 	bool no_alpn;		/* dialled once more, without ALPN */
 	bool unfinished;	/* there is more to move, in another turn */
-	uint8_t tls;		/* upstream: 0, 12, 13 */
+	uint8_t tls;		/* upstream, or with a published one's client:
+				 * 0, 12, 13 */
 	uint8_t tries;		/* of this dial: addresses that have failed */
 	int class_index, server;
 	int64_t slow_until;	/* ms: until then nothing is read of the client */
@@ -80,9 +83,10 @@ struct session {
 	struct addr via;	/* of the submission_host; family 0: the origin */
 };
 
-/* Take over an accepted descriptor. Always consumes it. */
+/* Take over an accepted descriptor. Always consumes it. place: of the published
+ * server that was dialled; NULL: the connection was captured. */
 void session_open(struct relay *r, int fd, const struct addr *src,
-	const struct addr *origin);
+	const struct addr *origin, const struct publish_place *place);
 
 /* End it before its time, with a word where there is one to be said. */
 void session_end(struct session *s, enum reason why);
@@ -141,6 +145,20 @@ void dial_ask(struct session *s);
 void dial_offered(struct offer_waiter *w, enum offer answer);
 /* From here on opaque. */
 void dial_tunnel(struct session *s);
+
+/* Of a published server (publish.c). */
+const struct publish_conf *publish_of(const struct session *s);
+void publish_decide(const struct relay *r, const struct addr *src,
+	const struct publish_place *place, struct decision *d_r);
+void publish_context(struct session *s);
+/* TLS with the client: begin, and go on with what it has sent. */
+void publish_hello(struct session *s);
+void publish_continue(struct session *s);
+/* The client has asked for it by STARTTLS, and was told to go on. */
+void publish_starttls(struct session *s);
+
+/* The client may be greeted. */
+void session_greet(struct session *s);
 
 /* Give the sinks of a machine call to the two sides. */
 void session_flush_sinks(struct session *s, struct sink out[2]);

@@ -142,6 +142,7 @@ ehlo_learn(struct ehlo *e, const struct line *l)
 			e->xclient |= identity_attributes(arg, arg_len);
 		if (i == CAP_AUTH) {
 			e->mechs |= sasl_list(arg, arg_len);
+			e->binds |= sasl_binds(arg, arg_len);
 			if (old)
 				e->caps |= BIT(CAP_AUTH_OLD);
 		}

@@ -78,7 +78,9 @@ send_line(struct sink *to, const uint8_t *p, size_t n)
 static enum act
 submit_greet(struct machine *m, struct sink out[2])
 {
-	sink_text(&out[CLIENT], "220 %s ESMTP\r\n", m->context->server->name);
+	if (!m->context->greeted)
+		sink_text(&out[CLIENT], "220 %s ESMTP\r\n",
+			m->context->server->name);
 	m->u.smtp.state = SMTP_GREET;
 	m->expect[CLIENT] = EXPECT_LINE;
 	m->notes.stage = STAGE_GREETING;
@@ -114,7 +116,14 @@ submit_starttls(struct machine *m, const struct command *c, struct sink *to)
 	const struct server_conf *server = m->context->server;
 	struct endpoint plain = { TLS_NONE, server->starttls };
 
-	if (server->starttls == 0) {
+	if (m->context->offers_tls && !m->u.smtp.has_auth && c->arg_len == 0) {
+		/* behind our answer only a hello may come */
+		if (m->more)
+			return submit_fail(m, REASON_TLS_INJECTION, NULL);
+		sink_text(to, "220 2.0.0 Ready to start TLS\r\n");
+		return ACT_ACCEPT;
+	}
+	if (server->starttls == 0 && !m->context->offers_tls) {
 		sink_text(to, "502 5.5.1 STARTTLS is not offered\r\n");
 	} else if (m->u.smtp.has_auth || c->arg_len != 0) {
 		sink_text(to, "503 5.5.1 STARTTLS is not possible here\r\n");
@@ -132,6 +141,10 @@ submit_auth(struct machine *m, const struct command *c, struct sink out[2])
 
 	while (n < c->arg_len && c->arg[n] != ' ')
 		n++;
+	if (m->context->needs_tls) {
+		submit_wants_login(m, &out[CLIENT]);
+		return ACT_NONE;
+	}
 	if (m->u.smtp.has_auth) {
 		sink_text(&out[CLIENT], "503 5.5.1 Already authenticated\r\n");
 	} else if ((sasl_mechanism(c->arg, n) & m->u.smtp.ehlo.mechs) == 0) {
@@ -153,8 +166,10 @@ submit_auth(struct machine *m, const struct command *c, struct sink out[2])
 void
 submit_wants_login(struct machine *m, struct sink *to)
 {
-	sink_text(to, "530 5.7.0 Authentication required; set user name and "
-		"password for outgoing mail (ref %s)\r\n", m->context->id);
+	sink_text(to, "530 5.7.0 %s (ref %s)\r\n", m->context->needs_tls ?
+		"Must issue a STARTTLS command first" :
+		"Authentication required; set user name and password for "
+		"outgoing mail", m->context->id);
 	smtp_note_refusal(&m->notes, 530, "5.7.0");
 	m->u.smtp.errors++;
 }

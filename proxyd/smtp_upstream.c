@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "proxyd/identity.h"
+#include "proxyd/sasl.h"
 #include "proxyd/smtp.h"
 
 enum act
@@ -69,7 +70,7 @@ upstream_greeting(struct machine *m, const struct line *l, unsigned code,
 {
 	if (code != 220)
 		return submit_fail(m, REASON_SERVER_GREETING, l);
-	if (m->u.smtp.in_tls) {
+	if (m->u.smtp.in_tls || m->dial.mode == TLS_PLAIN) {
 		submit_send_ehlo(m, out);
 		return ACT_NONE;
 	}
@@ -114,6 +115,10 @@ upstream_list(struct machine *m, const struct line *l, unsigned code,
 
 	if (code != 250)
 		return submit_fail(m, REASON_SERVER_GREETING, l);
+	if (m->context->is_published && s->ehlo.binds)
+		s->ehlo.mechs = sasl_without_scram(s->ehlo.mechs);
+	if (m->context->needs_tls)
+		s->ehlo.mechs = 0;
 	ehlo_limit_size(&s->ehlo, smtp_limits(m->context)->size);
 	if (server->xclient && !s->identified && identity_xclient(
 		s->ehlo.xclient, &m->context->src, &out[SERVER]) == 0) {
@@ -123,7 +128,8 @@ upstream_list(struct machine *m, const struct line *l, unsigned code,
 	}
 	if (s->is_ehlo)
 		ehlo_print(&s->ehlo, server->name,
-			server->starttls != 0 && !s->has_auth, &out[CLIENT]);
+			(server->starttls != 0 || m->context->offers_tls) &&
+			!s->has_auth, &out[CLIENT]);
 	else
 		sink_text(&out[CLIENT], "250 %s\r\n", server->name);
 	submit_forget_mail(s);

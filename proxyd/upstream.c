@@ -338,18 +338,15 @@ bind_source(struct upstream *u, int fd, uint8_t family,
 	return bind(fd, (struct sockaddr *)&ss, len);
 }
 
-enum dial
-upstream_dial(struct upstream *u, const struct addr *to,
-	const struct addr *line, int server, struct upstream_waiter *w,
-	int *fd_r)
+/* line NULL: from no address in particular. */
+static enum dial
+connect_from(struct upstream *u, const struct addr *to, const struct addr *line,
+	enum source source, struct upstream_waiter *w, int *fd_r)
 {
-	enum source source = conf_source(u->conf, server);
 	struct pool *p = pool_of(u, to);
 	struct sockaddr_storage ss;
 	socklen_t len = addr_to_sockaddr(to, &ss);
 
-	if (upstream_allowed(u, to) != NULL)
-		return DIAL_FORBIDDEN;
 	if (p->n < SOCKET_BATCH && !p->asked) {
 		p->asked = u->need(u->arg, to->family == AF_INET6 ? 6 : 4);
 	}
@@ -363,7 +360,7 @@ upstream_dial(struct upstream *u, const struct addr *to,
 			return DIAL_WAIT;
 		}
 		fd = p->fd[p->n - 1];
-		if (bind_source(u, fd, to->family, line, source) == -1) {
+		if (line != NULL && bind_source(u, fd, to->family, line, source) == -1) {
 			int why = errno;
 
 			if (why == EADDRINUSE)
@@ -386,6 +383,25 @@ upstream_dial(struct upstream *u, const struct addr *to,
 	}
 	errno = EADDRNOTAVAIL;
 	return DIAL_FAILED;
+}
+
+enum dial
+upstream_dial(struct upstream *u, const struct addr *to,
+	const struct addr *line, int server, struct upstream_waiter *w,
+	int *fd_r)
+{
+	if (upstream_allowed(u, to) != NULL)
+		return DIAL_FORBIDDEN;
+	return connect_from(u, to, line, conf_source(u->conf, server), w, fd_r);
+}
+
+enum dial
+upstream_dial_inner(struct upstream *u, const struct publish_conf *p,
+	const struct addr *to, struct upstream_waiter *w, int *fd_r)
+{
+	if (!conf_is_inner(p, to))
+		return DIAL_FORBIDDEN;
+	return connect_from(u, to, NULL, SOURCE_GATEWAY, w, fd_r);
 }
 
 int

@@ -17,6 +17,7 @@
 
 struct conf;
 struct msg;
+struct publish_conf;
 struct server_addr;
 struct upstream;
 
@@ -76,6 +77,14 @@ enum dial {
 enum dial upstream_dial(struct upstream *u, const struct addr *to,
 	const struct addr *line, int server, struct upstream_waiter *w,
 	int *fd_r);
+
+/*
+ * Connect to the server behind a published one, from wherever the routing table
+ * says; to must be it and one of its ports, and may be on loopback or private,
+ * where nobody else is let.
+ */
+enum dial upstream_dial_inner(struct upstream *u, const struct publish_conf *p,
+	const struct addr *to, struct upstream_waiter *w, int *fd_r);
 
 void upstream_forget(struct upstream *u, struct upstream_waiter *w);
 

@@ -15,6 +15,8 @@
  *                 nothing
  *   {ip} {port}   where the relays listen
  *   {queue}       number of the netfilter queue
+ *   {inner}       a server behind a publish group: such a row comes once for
+ *                 each address and port
  *   {n}           number of a class with enforce = "listed": such a row comes
  *                 once for each of them
  * No purpose has an apostrophe: iptables-save would print it escaped.
@@ -128,6 +130,9 @@ static const struct row rows[] = {
 	 * the reset would go to the subscriber and not to our socket. */
 	{ TABLE_FILTER, ALWAYS, "OUTPUT", "-m mark --mark {own} ",
 		"sallyport_jail", "where the relays may connect to" },
+	{ TABLE_FILTER, ALWAYS, "sallyport_jail",
+		"{inner}-m addrtype --src-type LOCAL ", "RETURN",
+		"to the server behind a published one" },
 	{ TABLE_FILTER, AS_LINE, "sallyport_jail", "-p tcp -m multiport "
 		"--dports {servers} " NOT_TO(SET_NEVER) IN(SET_SUB), "RETURN",
 		"to a mail port with the address of a line" },
@@ -412,14 +417,14 @@ struct words {
 };
 
 enum { W_MARK, W_OWN, W_RESET, W_4, W_CLIENTS, W_SERVERS, W_ICMP, W_IP, W_PORT,
-	W_QUEUE, W_IN, W_OUT, W_N, NWORDS };
+	W_QUEUE, W_IN, W_OUT, W_N, W_INNER, NWORDS };
 
 static void
 words_set(const struct conf *c, uint8_t family, struct words w[NWORDS])
 {
 	static const char *const names[NWORDS] = { "mark", "own", "reset",
 		"4", "clients", "servers", "icmp", "ip", "port", "queue", "in",
-		"out", "n" };
+		"out", "n", "inner" };
 	bool v4 = family == AF_INET;
 	const size_t size = sizeof(w[0].value);
 
@@ -440,6 +445,7 @@ words_set(const struct conf *c, uint8_t family, struct words w[NWORDS])
 	snprintf(w[W_PORT].value, size, "%u", c->listen_port);
 	snprintf(w[W_QUEUE].value, size, "%u", c->nfq_queue);
 	w[W_IN].value[0] = w[W_OUT].value[0] = w[W_N].value[0] = '\0';
+	w[W_INNER].value[0] = '\0';
 }
 
 static void
@@ -575,11 +581,52 @@ add_each_interface(const struct conf *c, const struct row *row, struct words *w,
 	return 0;
 }
 
+/* The same again would be the same rule twice. */
+static bool
+is_inner_before(const struct conf *c, size_t group, int protocol)
+{
+	struct addr to = c->publish[group].to;
+
+	to.port = c->publish[group].port_to[protocol];
+	for (size_t i = 0; i < group; i++)
+		if (conf_is_inner(&c->publish[i], &to))
+			return true;
+	for (int k = 0; k < protocol; k++)
+		if (c->publish[group].port_to[k] == to.port)
+			return true;
+	return false;
+}
+
+/* A row about the servers behind publish groups comes once for each. */
+static int
+add_each_inner(const struct conf *c, uint8_t family, const struct row *row,
+	struct words *w, struct ruleset *r)
+{
+	char text[ADDR_STRLEN];
+
+	for (size_t i = 0; i < c->npublish; i++)
+		for (int k = 0; k < PUBLISH_PROTOCOLS; k++) {
+			const struct publish_conf *p = &c->publish[i];
+
+			if (p->to.family != family || is_inner_before(c, i, k))
+				continue;
+			snprintf(w[W_INNER].value, sizeof(w[W_INNER].value),
+				"-d %s/%d -p tcp -m tcp --dport %u ",
+				addr_format(&p->to, text),
+				family == AF_INET ? 32 : 128, p->port_to[k]);
+			if (rule_add(r, row, w) < 0)
+				return -1;
+		}
+	return 0;
+}
+
 /* A row about listed classes comes once for each that it is for. */
 static int
-add_each_class(const struct conf *c, const struct row *row, struct words *w,
-	struct ruleset *r)
+add_each_class(const struct conf *c, uint8_t family, const struct row *row,
+	struct words *w, struct ruleset *r)
 {
+	if (strstr(row->match, "{inner}") != NULL)
+		return add_each_inner(c, family, row, w, r);
 	if ((row->when & LISTED) == 0)
 		return add_each_interface(c, row, w, r);
 	for (size_t i = 0; i < c->nclasses; i++) {
@@ -601,7 +648,8 @@ render_table(const struct conf *c, uint8_t family, enum table t,
 	struct words w[NWORDS];
 
 	r->n = 0;
-	r->rules = calloc(NROWS * (c->ninterfaces + c->nclasses + 1),
+	r->rules = calloc(NROWS * (c->ninterfaces + c->nclasses + 1) +
+		PUBLISH_PROTOCOLS * c->npublish,
 		sizeof(*r->rules));
 	if (r->rules == NULL)
 		return -1;
@@ -612,7 +660,7 @@ render_table(const struct conf *c, uint8_t family, enum table t,
 		if ((row->table == TABLE_SELECT ? select : row->table) != t ||
 		    (row->when & OPTIONS & ~have) != 0)
 			continue;
-		if (add_each_class(c, row, w, r) < 0) {
+		if (add_each_class(c, family, row, w, r) < 0) {
 			ruleset_free(r);
 			return -1;
 		}

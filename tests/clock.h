@@ -125,6 +125,14 @@ upstream_dial(struct upstream *u, const struct addr *to, const struct addr *line
 	return DIAL_STARTED;
 }
 
+enum dial
+upstream_dial_inner(struct upstream *u, const struct publish_conf *p,
+	const struct addr *to, struct upstream_waiter *w, int *fd_r)
+{
+	(void)p;
+	return upstream_dial(u, to, NULL, -1, w, fd_r);
+}
+
 void
 upstream_forget(struct upstream *u, struct upstream_waiter *w)
 {
@@ -206,7 +214,7 @@ dialled(uint16_t port)
 	assert_int_equal(addr_parse(&src, "198.18.3.7:40000"), 0);
 	assert_int_equal(addr_parse(&origin, "203.0.113.80"), 0);
 	origin.port = port;
-	session_open(&relay, fd[0], &src, &origin);
+	session_open(&relay, fd[0], &src, &origin, NULL);
 	turn();
 }
 

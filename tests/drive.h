@@ -15,7 +15,7 @@
  *	"c text"   next lines the client gets; "s text": the server gets
  *	"y text"   server gets exactly text, no CRLF added
  *	"z text"   client gets exactly text
- *	"! words"  next event: dial tls:465, tls, ask, tunnel, hangup,
+ *	"! words"  next event: dial tls:465, tls, ask, tunnel, accept, hangup,
  *	           keeper MECHANISM STEP CHALLENGE (MECHANISM: a number),
  *	           fail REASON, close REASON
  *	"U"        the dial or the TLS asked for succeeded
@@ -276,6 +276,15 @@ drive_act(struct drive *d, enum act act)
 		}
 		d->m.expect[CLIENT] = d->m.expect[SERVER] = EXPECT_RAW;
 		drive_event(d, "tunnel", "");
+		break;
+	case ACT_ACCEPT:
+		if (drive_left(&d->in[CLIENT]) > 0) {
+			drive_fail(d, REASON_TLS_INJECTION, "");
+			break;
+		}
+		drive_event(d, "accept", "");
+		d->up = false;
+		d->closed = true;
 		break;
 	case ACT_ASK:
 		d->asking = true;

@@ -45,7 +45,7 @@ _sallyport() {
 		words='--file --json --help'
 		;;
 	' zombie') words='show clear pin add --json --help' ;;
-	' events'*) words='--follow --help watch relay block submit wrap tunnel reset suspect probable zombie clear allow lease alarm' ;;
+	' events'*) words='--follow --help watch relay block submit wrap tunnel publish reset suspect probable zombie clear allow lease alarm' ;;
 	' report'*)
 		if [[ $previous == --output ]]; then
 			mapfile -t COMPREPLY < <(compgen -d -- "$current")

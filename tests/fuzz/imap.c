@@ -84,7 +84,9 @@ look(struct drive *d, enum side from, const struct line *l,
 		DRIVE_CHECK(imap_command(&sent, &c));
 	else if ((int)before == IMAP_READY)
 		DRIVE_CHECK(imap_command(&sent, &c) &&
-			c.verb != IMAP_STARTTLS);
+			c.verb != IMAP_STARTTLS &&
+			!(d->m.context->needs_tls && (c.verb == IMAP_LOGIN ||
+			c.verb == IMAP_AUTHENTICATE)));
 }
 
 int
@@ -97,6 +99,13 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	in_line = false;
 	x.server = &server[choice % 3];
+	if (choice & 8) {
+		x.server = &server[2];
+		x.is_published = true;
+		x.offers_tls = choice & 16;
+		x.needs_tls = x.offers_tls && (choice & 32);
+		x.greeted = !x.offers_tls && (choice & 32);
+	}
 	drive_open(&d);
 	d.look = look;
 	d.offer = choice & 4 ? OFFER_STARTTLS : OFFER_NONE;

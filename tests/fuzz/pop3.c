@@ -5,7 +5,8 @@
  * lines without NUL or bare CR; no command STLS of the client's reaches the
  * server it is wrapped to; STLS is shown exactly when the plain port has it, a
  * "-PLUS" mechanism never; whatever we say by ourselves at the end is one
- * [SYS/TEMP] line. The first octet chooses the server's mode and the answer.
+ * [SYS/TEMP] line. Of a published server no login reaches it before TLS. The first
+ * octet chooses the server's mode, the answer and the client's leg.
  */
 #include <stdint.h>
 #include <strings.h>
@@ -29,6 +30,18 @@ has_plus(const struct line *l)
 	for (size_t i = 0; i + 5 <= l->len; i++)
 		if (strncasecmp((const char *)l->text + i, "-PLUS", 5) == 0 &&
 		    (i + 5 == l->len || l->text[i + 5] == ' '))
+			return true;
+	return false;
+}
+
+static bool
+is_login(const struct line *l)
+{
+	static const char *const verb[] = { "USER", "PASS", "APOP", "AUTH" };
+
+	for (size_t i = 0; i < sizeof(verb) / sizeof(verb[0]); i++)
+		if (l->len > 4 && l->text[4] == ' ' && strncasecmp((const char *)
+			l->text, verb[i], 4) == 0)
 			return true;
 	return false;
 }
@@ -64,6 +77,8 @@ look(struct drive *d, enum side from, const struct line *l,
 		(sent.len == 4 || text[4] == ' ');
 	if (from == CLIENT && (int)before != POP3_AUTH_CLIENT)
 		DRIVE_CHECK(!is_stls);
+	if (from == CLIENT && d->m.context->needs_tls)
+		DRIVE_CHECK(!is_login(&sent));
 	if ((int)before == POP3_LIST && is_capa) {
 		DRIVE_CHECK(!is_stls);
 		DRIVE_CHECK(sent.len < 5 || strncasecmp(text, "SASL ", 5) != 0 ||
@@ -93,6 +108,13 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	is_capa = false;
 	x.server = &server[choice % 3];
+	if (choice & 8) {
+		x.server = &server[2];
+		x.is_published = true;
+		x.offers_tls = choice & 16;
+		x.needs_tls = x.offers_tls && (choice & 32);
+		x.greeted = !x.offers_tls && (choice & 32);
+	}
 	drive_open(&d);
 	d.look = look;
 	d.offer = choice & 4 ? OFFER_STARTTLS : OFFER_NONE;

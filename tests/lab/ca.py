@@ -18,6 +18,9 @@ CERTIFICATES = {
             "two.isp.example"),
     "odd": ("odd.isp.example",),
     "submit": ("submit.isp.example",),
+    "pub": ("pub.isp.example",),
+    "hosted": ("*.hosted.example", "hosted.example"),
+    "renewed": ("pub.isp.example",),
     "wrong": ("www.elsewhere.example",),
 }
 CURRENT = DIR / "isp-current.pem"

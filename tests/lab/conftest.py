@@ -86,7 +86,7 @@ ORDER = ("test_lab", "test_kernel", "test_nfq_kernel", "test_scenes", "test_proc
          "test_rules", "test_scenarios", "test_peers", "test_review", "test_topologies",
          "test_probe", "test_failures", "test_repair", "test_flood",
          "test_lease", "test_volume", "test_mailbox", "test_imap", "test_limits", "test_submit",
-         "test_accounts", "test_pop", "test_origin", "test_host", "test_opportune",
+         "test_accounts", "test_pop", "test_origin", "test_host", "test_opportune", "test_publish",
          "test_clients", "test_readers", "test_courier",
          "test_evidence", "test_log",
          "test_zombies", "test_why", "test_complaint", "test_hook", "test_replay", "test_events", "test_syslog",

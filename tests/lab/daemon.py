@@ -61,7 +61,8 @@ nfq = {{ lines = 20000; }};
 log = {{ wraps = true; per_minute = 0; {log} }};
 """
 
-EVENT = re.compile(r"(?:^|\s)(relay|block|submit|wrap|tunnel|reset|alarm) "
+EVENT = re.compile(r"(?:^|\s)(relay|block|submit|wrap|tunnel|publish|reset|"
+                   r"alarm) "
                    r"(?=[a-z]+=)")
 PAIR = re.compile(r'([a-z0-9_]+)=("(?:[^"\\]|\\.)*"|\S*)')
 LEVEL = re.compile(r"^(?:<(?=[0-7]>))?([a-z]+|[0-7])[> ]")

@@ -163,7 +163,8 @@ static const struct refusal {
 	{ "unknown group", CLASS "jabberwock = { };\n",
 	  "F/s.conf:2: unknown option jabberwock; expected one of gateway, "
 	  "subscribers, allow, pass_destinations, tls, servers, smtp, nfq, "
-	  "pop3, imap, zombie, accounts, log, ledger, report, control\n" },
+	  "pop3, imap, zombie, accounts, publish, log, ledger, report, "
+	  "control\n" },
 	{ "unknown key in a class", WITH("port25 = \"watch\"; xyzzy = 1;"),
 	  "F/s.conf:1: unknown option subscribers.xyzzy; expected one of class, "
 	  "prefixes, prefixes_file, port25, enforce, "
@@ -707,7 +708,6 @@ not_yet(void **state)
 		{ "zombie = { helo = { innocent = 80; }; };",
 		  ":2: zombie.helo: innocent 80, infected 80; expected "
 		  "innocent below infected\n" },
-		{ "publish = ( );", LATER("publish") },
 		{ "log = { envelope = \"all\"; };",
 		  ":2: log.envelope = \"all\"; expected \"none\", \"domain\", "
 		  "\"hash\", \"full\"\n" },
@@ -1605,7 +1605,7 @@ tables(void **state)
 	fclose(f);
 	assert_non_null(strstr(text, "gateway.workers = 0\n"));
 	assert_non_null(strstr(text, "subscribers.class = required\n"));
-	assert_non_null(strstr(text, "publish: not available in this version\n"));
+	assert_non_null(strstr(text, "control.console: not available in this version\n"));
 	assert_non_null(strstr(text, ".B gateway.workers\n"));
 	/* a line that roff would take for an unknown request */
 	assert_null(strstr(text, "\n.("));

@@ -46,6 +46,45 @@ proxy(void **state)
 	}
 }
 
+/* 2.2.6: the client is in TLS, its version; no certificate of its own. */
+static void
+proxy_tls(void **state)
+{
+	static const struct {
+		const char *src, *dst;
+		int tls;
+		const char *want;
+		size_t len;
+	} rows[] = {
+		{ "198.18.3.7:40112", "203.0.113.9:995", 13, S(SIGNATURE
+			"\x21\x11\x00\x1e\xc6\x12\x03\x07\xcb\x00\x71\x09"
+			"\x9c\xb0\x03\xe3\x20\x00\x0f\x01\0\0\0\x01\x21\x00\x07"
+			"TLSv1.3") },
+		{ "[2001:db8::7]:1", "[2001:db8:1::9]:25", 12, S(SIGNATURE
+			"\x21\x21\x00\x36\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0"
+			"\x07\x20\x01\x0d\xb8\x00\x01\0\0\0\0\0\0\0\0\0\x09"
+			"\x00\x01\x00\x19\x20\x00\x0f\x01\0\0\0\x01\x21\x00\x07"
+			"TLSv1.2") },
+		{ "198.18.3.7:40112", "203.0.113.9:110", 0, S(SIGNATURE
+			"\x21\x11\x00\x0c\xc6\x12\x03\x07\xcb\x00\x71\x09"
+			"\x9c\xb0\x00\x6e") },
+		{ "198.18.3.7:1", "[2001:db8::9]:25", 13, S(SIGNATURE
+			"\x20\x00\x00\x00") },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		uint8_t out[PROXY_HEADER_MAX];
+		struct addr src, dst;
+
+		assert_int_equal(addr_parse(&src, rows[i].src), 0);
+		assert_int_equal(addr_parse(&dst, rows[i].dst), 0);
+		assert_int_equal(identity_proxy_tls(out, &src, &dst,
+			rows[i].tls), rows[i].len);
+		assert_memory_equal(out, rows[i].want, rows[i].len);
+	}
+}
+
 static void
 xclient(void **state)
 {
@@ -122,6 +161,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(proxy),
+		cmocka_unit_test(proxy_tls),
 		cmocka_unit_test(xclient),
 		cmocka_unit_test(login),
 	};

@@ -45,6 +45,7 @@ struct fixture {
 	struct prefix never[PREFIXES_MAX], pass[PREFIXES_MAX];
 	struct prefix destinations[PREFIXES_MAX];
 	struct server_conf servers[1];
+	struct publish_conf publish[3];
 	struct addr own[2];
 	char *interfaces[2];
 };
@@ -739,6 +740,59 @@ own_network(void **state)
 	return 0;
 }
 
+/* Two ports of one server behind, one of them for two groups, and one more. */
+static void
+publish(struct fixture *f)
+{
+	static const char *const to[] = { "127.0.0.1", "127.0.0.1", "fd00::5" };
+
+	for (size_t i = 0; i < N(to); i++) {
+		struct publish_conf *p = &f->publish[i];
+
+		assert_int_equal(addr_parse(&p->to, to[i]), 0);
+		p->port_to[PUBLISH_POP3] = 110;
+		p->port_to[PUBLISH_IMAP] = 143;
+		p->port_to[PUBLISH_SMTP] = i == 1 ? 10587 : 110;
+	}
+	f->c.publish = f->publish;
+	f->c.npublish = N(to);
+}
+
+static void
+jail_lets_to_the_servers_behind(void **state)
+{
+	static const struct {
+		uint8_t family;
+		const char *match;
+		unsigned n;
+	} rows[] = {
+		{ AF_INET, "-d 127.0.0.1/32 -p tcp -m tcp --dport 110 ", 1 },
+		{ AF_INET, "-d 127.0.0.1/32 -p tcp -m tcp --dport 143 ", 1 },
+		{ AF_INET, "-d 127.0.0.1/32 -p tcp -m tcp --dport 10587 ", 1 },
+		{ AF_INET6, "-d fd00::5/128 -p tcp -m tcp --dport 110 ", 1 },
+		{ AF_INET6, "-d fd00::5/128 -p tcp -m tcp --dport 143 ", 1 },
+		{ AF_INET, "-d ", 3 }, { AF_INET6, "-d ", 2 },
+	};
+	struct fixture f;
+
+	(void)state;
+	fixture_open(&f);
+	publish(&f);
+	for (size_t i = 0; i < N(rows); i++) {
+		struct ruleset r;
+		unsigned n = 0;
+
+		assert_int_equal(render_table(&f.c, rows[i].family,
+			TABLE_FILTER, &r), 0);
+		for (size_t k = 0; k < r.n; k++)
+			n += strcmp(r.rules[k].chain, "sallyport_jail") == 0 &&
+				strncmp(r.rules[k].text, rows[i].match,
+					strlen(rows[i].match)) == 0;
+		assert_int_equal(n, rows[i].n);
+		ruleset_free(&r);
+	}
+}
+
 static void
 fixture_full(struct fixture *f)
 {
@@ -753,6 +807,7 @@ fixture_full(struct fixture *f)
 	f->pass[0] = prefix("203.0.113.128/25");
 	f->never[0] = prefix("203.0.113.66");
 	f->c.npass_prefixes = f->c.nnever = 1;
+	publish(f);
 }
 
 /* Run one command of rules/, return its status and what it said. */
@@ -1168,6 +1223,7 @@ main(void)
 		cmocka_unit_test(rules_keep_their_form),
 		cmocka_unit_test(ports_of_the_relays),
 		cmocka_unit_test(changes),
+		cmocka_unit_test(jail_lets_to_the_servers_behind),
 		cmocka_unit_test(kernel_takes_every_combination),
 		cmocka_unit_test(verify_names_the_difference),
 		cmocka_unit_test(capture_can_be_changed),

@@ -262,6 +262,41 @@ allowed(void **state)
 	upstream_free(&u);
 }
 
+/* For a published session exactly the server behind, and for no other. */
+static void
+behind(void **state)
+{
+	static const struct {
+		const char *to;
+		bool allowed;
+	} rows[] = {
+		{ "127.0.0.1:110", true }, { "127.0.0.1:143", true },
+		{ "127.0.0.1:10587", true }, { "127.0.0.1:25", false },
+		{ "127.0.0.1:22", false }, { "127.0.0.2:110", false },
+		{ "10.0.0.1:110", false }, { "203.0.113.1:110", false },
+		{ "[::1]:110", false },
+	};
+	struct publish_conf p = { .port_to = { 110, 143, 10587 } };
+	struct upstream *u = make();
+	struct addr line = address("198.18.3.7");
+
+	(void)state;
+	p.to = address("127.0.0.1");
+	for (size_t i = 0; i < N(rows); i++) {
+		struct addr to = address(rows[i].to);
+		struct upstream_waiter w = { .waiting = false };
+		int fd;
+
+		assert_int_equal(upstream_dial_inner(u, &p, &to, &w, &fd),
+			rows[i].allowed ? DIAL_WAIT : DIAL_FORBIDDEN);
+		upstream_forget(u, &w);
+		if (rows[i].allowed)
+			assert_int_equal(upstream_dial(u, &to, &line, -1, &w,
+				&fd), DIAL_FORBIDDEN);
+	}
+	upstream_free(&u);
+}
+
 static unsigned woken;
 
 /* Takes a socket, as a session that dials does. */
@@ -360,6 +395,7 @@ main(void)
 		cmocka_unit_test(snapshots),
 		cmocka_unit_test(hosts),
 		cmocka_unit_test(allowed),
+		cmocka_unit_test(behind),
 		cmocka_unit_test(waiters),
 		cmocka_unit_test(no_bind),
 	};
