@@ -45,8 +45,8 @@ struct origins {
 	size_t n, cap;
 };
 
-static config_setting_t *
-child(config_setting_t *group, const char *name)
+config_setting_t *
+setting_in(config_setting_t *group, const char *name)
 {
 	return group != NULL ? config_setting_get_member(group, name) : NULL;
 }
@@ -115,7 +115,7 @@ static void
 class_prefixes(struct load *l, struct origins *o, int i, config_setting_t *s)
 {
 	struct class_conf *k = &l->conf->classes[i];
-	config_setting_t *list = child(s, "prefixes");
+	config_setting_t *list = setting_in(s, "prefixes");
 	unsigned *lines;
 
 	if (k->nlisted != 0) {
@@ -137,7 +137,7 @@ class_prefixes(struct load *l, struct origins *o, int i, config_setting_t *s)
 			(unsigned)config_setting_source_line(elem), i });
 	}
 	if (k->prefixes_file != NULL) {
-		prefix_file_load(l, child(s, "prefixes_file"), k->prefixes_file,
+		prefix_file_load(l, setting_in(s, "prefixes_file"), k->prefixes_file,
 			&k->prefixes, &k->nprefixes, &lines);
 		for (size_t p = k->nlisted; p < k->nprefixes; p++)
 			prefix_claim(l, o, &k->prefixes[p], (struct origin){
@@ -154,7 +154,7 @@ class_prefixes(struct load *l, struct origins *o, int i, config_setting_t *s)
 static void
 class_destinations(struct load *l, struct class_conf *k, config_setting_t *s)
 {
-	config_setting_t *file = child(s, "destinations_file");
+	config_setting_t *file = setting_in(s, "destinations_file");
 	unsigned *lines;
 
 	if (k->destinations_file == NULL)
@@ -180,20 +180,20 @@ static int
 class_block(const struct block_conf *from, struct block_conf *b,
 	config_setting_t *own)
 {
-	if (child(own, "stage") == NULL)
+	if (setting_in(own, "stage") == NULL)
 		b->stage = from->stage;
-	if (child(own, "code") == NULL) {
+	if (setting_in(own, "code") == NULL) {
 		b->code = from->code;
 		memcpy(b->esc, from->esc, sizeof(b->esc));
 	}
-	if (child(own, "delay") == NULL)
+	if (setting_in(own, "delay") == NULL)
 		b->delay = from->delay;
-	if (child(own, "soft") == NULL)
+	if (setting_in(own, "soft") == NULL)
 		b->soft_until = from->soft_until;
-	if (child(own, "url") == NULL && from->url != NULL &&
+	if (setting_in(own, "url") == NULL && from->url != NULL &&
 		(b->url = strdup(from->url)) == NULL)
 		return -1;
-	if (child(own, "text") != NULL || from->ntext == 0)
+	if (setting_in(own, "text") != NULL || from->ntext == 0)
 		return 0;
 	if ((b->text = calloc(from->ntext, sizeof(*b->text))) == NULL)
 		return -1;
@@ -217,7 +217,7 @@ block_text_check(struct load *l, const struct block_conf *b,
 	const struct blocktext longest = {
 		.client = "0000:0000:0000:0000:0000:0000:255.255.255.255",
 		.event = "0123456789ABC", .url = b->url };
-	config_setting_t *text = child(s, "text");
+	config_setting_t *text = setting_in(s, "text");
 
 	for (size_t i = 0; i < b->ntext; i++) {
 		size_t len;
@@ -237,22 +237,11 @@ block_text_check(struct load *l, const struct block_conf *b,
 	}
 }
 
-bool
-conf_has_submission(const struct conf *c)
-{
-	if (c->unknown_origin == UNKNOWN_ORIGIN)
-		return true;
-	for (size_t i = 0; i < c->nservers; i++)
-		if (c->servers[i].submission.mode != TLS_NONE)
-			return true;
-	return false;
-}
-
 static void
 class_policy(struct load *l, struct class_conf *k, config_setting_t *s)
 {
-	config_setting_t *port25 = child(s, "port25");
-	config_setting_t *enforce = child(s, "enforce");
+	config_setting_t *port25 = setting_in(s, "port25");
+	config_setting_t *enforce = setting_in(s, "enforce");
 
 	/* relay has no weaker form; say so in what `check` prints */
 	if (k->port25 == ACTION_RELAY && enforce == NULL)
@@ -282,7 +271,7 @@ class_policy(struct load *l, struct class_conf *k, config_setting_t *s)
 static void
 class_first_packets(struct load *l, struct class_conf *k, config_setting_t *s)
 {
-	config_setting_t *count = child(s, "count");
+	config_setting_t *count = setting_in(s, "count");
 
 	if (count == NULL)
 		k->count = k->port25 != ACTION_PASS &&
@@ -291,7 +280,7 @@ class_first_packets(struct load *l, struct class_conf *k, config_setting_t *s)
 		complain_at(l, count, "count = true has no effect on port25 = "
 			"\"pass\"; expected port25 = \"watch\", or no count");
 	if (k->port_block > 0 && k->port_block < 64)
-		complain_at(l, child(s, "port_block"), "port_block = %u; "
+		complain_at(l, setting_in(s, "port_block"), "port_block = %u; "
 			"expected 0 or a number from 64 to 32768",
 			k->port_block);
 }
@@ -311,117 +300,22 @@ classes_check(struct load *l, config_setting_t *list)
 		for (size_t j = 0; j < i && k->name != NULL; j++)
 			if (c->classes[j].name != NULL &&
 				strcmp(c->classes[j].name, k->name) == 0)
-				complain_at(l, child(s, "class"), "a second "
+				complain_at(l, setting_in(s, "class"), "a second "
 					"class \"%s\"; expected names that "
 					"differ", k->name);
 		class_prefixes(l, &o, (int)i, s);
 		class_policy(l, k, s);
 		class_destinations(l, k, s);
 		class_first_packets(l, k, s);
-		if (class_block(&c->block, &k->block, child(s, "block")) < 0)
+		if (class_block(&c->block, &k->block, setting_in(s, "block")) < 0)
 			complain_at(l, s, "out of memory");
-		else if (child(s, "block") != NULL)
-			block_text_check(l, &k->block, child(s, "block"));
+		else if (setting_in(s, "block") != NULL)
+			block_text_check(l, &k->block, setting_in(s, "block"));
 	}
 	if (o.seen == NULL)
 		complain(l, l->path, 1, "out of memory");
 	lpm_free(&o.seen);
 	free(o.all);
-}
-
-/* ---- servers ---- */
-
-static void
-server_addresses(struct load *l, size_t i, config_setting_t *list)
-{
-	const struct conf *c = l->conf;
-	const struct server_conf *v = &c->servers[i];
-	char text[ADDR_STRLEN];
-
-	for (size_t a = 0; a < v->naddresses; a++)
-		for (size_t j = 0; j < i; j++)
-			for (size_t b = 0; b < c->servers[j].naddresses; b++) {
-				const struct addr *x = &v->addresses[a];
-
-				if (x->family == 0 || !addr_same_host(x,
-						&c->servers[j].addresses[b]))
-					continue;
-				complain_at(l, config_setting_get_elem(list,
-						(unsigned)a),
-					"%s is already an address of another "
-					"server; expected one name for each",
-					addr_format(x, text));
-			}
-}
-
-/* Without TLS nothing is verified, so that a forged DNS answer would get the
- * passwords: only addresses that the operator wrote down. */
-static void
-server_plain(struct load *l, const struct server_conf *v, config_setting_t *s,
-	const struct endpoint *e, const char *service)
-{
-	if (e->mode == TLS_PLAIN && v->naddresses == 0)
-		complain_at(l, child(s, service), "servers.%s = \"plain:%u\" "
-			"without addresses would trust what DNS says; expected "
-			"addresses = ( ... ) in this group, or tls", service,
-			e->port);
-}
-
-static void
-server_host(struct load *l, const struct server_conf *v, config_setting_t *s)
-{
-	if (v->submission_host == NULL)
-		return;
-	if (child(s, "submission") == NULL)
-		complain_at(l, child(s, "submission_host"),
-			"servers.submission_host without submission; expected "
-			"submission = \"tls:465\" or \"starttls:587\" too");
-	if (v->name != NULL && strcmp(v->submission_host, v->name) == 0)
-		complain_at(l, child(s, "submission_host"),
-			"servers.submission_host is the server itself; expected "
-			"another host, or no submission_host");
-}
-
-static void
-servers_check(struct load *l, config_setting_t *list)
-{
-	struct conf *c = l->conf;
-
-	for (size_t i = 0; i < c->nservers; i++) {
-		struct server_conf *v = &c->servers[i];
-		config_setting_t *s = config_setting_get_elem(list, (unsigned)i);
-
-		if (!config_setting_is_group(s))
-			continue;
-		for (size_t j = 0; j < i && v->name != NULL; j++)
-			if (c->servers[j].name != NULL &&
-				strcmp(c->servers[j].name, v->name) == 0)
-				complain_at(l, child(s, "name"), "a second "
-					"server \"%s\"; expected names that "
-					"differ", v->name);
-		if (v->submission.mode == TLS_STARTTLS &&
-			child(s, "starttls") == NULL)
-			v->starttls = v->submission.port;
-		if (v->starttls == 25)
-			complain_at(l, child(s, "starttls"), "servers.starttls "
-				"= 25 would be a tunnel for spam; expected the "
-				"submission port, 587");
-		if (child(s, "submission") == NULL && child(s, "pop3") == NULL
-			&& child(s, "imap") == NULL && v->starttls == 0 &&
-			!v->own)
-			complain_at(l, s, "server \"%s\" has no service; "
-				"expected submission, starttls, pop3, imap or "
-				"own", v->name != NULL ? v->name : "?");
-		server_host(l, v, s);
-		server_plain(l, v, s, &v->pop3, "pop3");
-		server_plain(l, v, s, &v->imap, "imap");
-		if (c->nat && v->source == FROM_CLIENT)
-			complain_at(l, child(s, "source"), "servers.source = "
-				"\"client\" behind address translation: servers "
-				"never see the lines' own addresses; expected "
-				"\"gateway\", or no source");
-		server_addresses(l, i, child(s, "addresses"));
-	}
 }
 
 /* ---- gateway ---- */
@@ -445,22 +339,22 @@ topology_check(struct load *l, config_setting_t *gateway)
 	const bool redirect = c->capture == CAPTURE_REDIRECT;
 
 	if (c->local && !redirect)
-		complain_at(l, child(gateway, "local"), "gateway.local without "
+		complain_at(l, setting_in(gateway, "local"), "gateway.local without "
 			"capture = \"redirect\"; expected both or none");
-	if (redirect && !c->nat && child(gateway, "nat") != NULL)
-		complain_at(l, child(gateway, "nat"), "gateway.nat = false "
+	if (redirect && !c->nat && setting_in(gateway, "nat") != NULL)
+		complain_at(l, setting_in(gateway, "nat"), "gateway.nat = false "
 			"with capture = \"redirect\", which translates "
 			"addresses; expected true, or no nat");
 	c->nat = c->nat || redirect;
-	if (c->nat && child(gateway, "source") == NULL)
+	if (c->nat && setting_in(gateway, "source") == NULL)
 		c->source = SOURCE_GATEWAY;
 	if (c->nat && c->source == SOURCE_CLIENT)
-		complain_at(l, child(gateway, "source"), "gateway.source = "
+		complain_at(l, setting_in(gateway, "source"), "gateway.source = "
 			"\"client\" with %s: servers never see the lines' own "
 			"addresses; expected \"gateway\", or no source",
 			redirect ? "capture = \"redirect\"" : "nat = true");
 	if (c->naddresses != 0 && !conf_has_source(c, SOURCE_GATEWAY))
-		complain_at(l, child(gateway, "addresses"), "gateway.addresses "
+		complain_at(l, setting_in(gateway, "addresses"), "gateway.addresses "
 			"without source = \"gateway\"; expected both or none");
 }
 
@@ -475,10 +369,10 @@ gateway_check(struct load *l, config_setting_t *gateway)
 	topology_check(l, gateway);
 	if (c->listen_port == 25 || c->listen_port == 110 ||
 		c->listen_port == 143)
-		complain_at(l, child(gateway, "listen_port"),
+		complain_at(l, setting_in(gateway, "listen_port"),
 			"gateway.listen_port = %u is a captured port; expected "
 			"a port of its own", c->listen_port);
-	if (child(gateway, "name") != NULL)
+	if (setting_in(gateway, "name") != NULL)
 		return;
 	gethostname(name, sizeof(name) - 1);
 	if (!host_is_valid(name))
@@ -499,11 +393,11 @@ nfq_check(struct load *l, config_setting_t *nfq)
 		return;
 	/* dropped they can be without it, by the kernel alone */
 	if (c->return_path == RETURN_COUNT)
-		complain_at(l, child(nfq, "return_path"), "nfq.return_path = "
+		complain_at(l, setting_in(nfq, "return_path"), "nfq.return_path = "
 			"\"count\" with nfq.queue = 0; expected a queue, or "
 			"\"off\"");
 	if (c->nfq_submission)
-		complain_at(l, child(nfq, "submission"), "nfq.submission with "
+		complain_at(l, setting_in(nfq, "submission"), "nfq.submission with "
 			"nfq.queue = 0; expected a queue, or no submission");
 }
 
@@ -684,7 +578,7 @@ parse(struct load *l, config_t *cfg)
 static config_setting_t *
 child_or(config_setting_t *group, const char *name, config_setting_t *other)
 {
-	config_setting_t *s = child(group, name);
+	config_setting_t *s = setting_in(group, name);
 
 	return s != NULL ? s : group != NULL ? group : other;
 }
@@ -695,7 +589,7 @@ zombie_check(struct load *l, config_setting_t *root)
 	static const char *const kind[CONF_ZOMBIE_KINDS] = { "first_contact",
 		"unknown_user", "refusal", "null_sender", "helo" };
 	const struct zombie_conf *z = &l->conf->zombie;
-	config_setting_t *group = child(root, "zombie");
+	config_setting_t *group = setting_in(root, "zombie");
 
 	if (l->errors != 0)	/* what was refused is 0 */
 		return;
@@ -707,7 +601,7 @@ zombie_check(struct load *l, config_setting_t *root)
 			z->zombie / 10.0);
 	for (unsigned i = 0; i < CONF_ZOMBIE_KINDS; i++)
 		if (z->kind[i].innocent >= z->kind[i].infected)
-			complain_at(l, child_or(child(group, kind[i]),
+			complain_at(l, child_or(setting_in(group, kind[i]),
 				"innocent", root), "zombie.%s: innocent %u, "
 				"infected %u; expected innocent below infected",
 				kind[i], z->kind[i].innocent,
@@ -728,8 +622,8 @@ zombie_block(struct load *l, config_setting_t *root)
 	if (b->url == NULL && c->block.url != NULL &&
 	    (b->url = strdup(c->block.url)) == NULL)
 		complain_at(l, root, "out of memory");
-	block_text_check(l, b, child(root, "zombie") != NULL ?
-		child(root, "zombie") : root);
+	block_text_check(l, b, setting_in(root, "zombie") != NULL ?
+		setting_in(root, "zombie") : root);
 }
 
 int
@@ -760,28 +654,28 @@ static void
 check(struct load *l, config_t *cfg)
 {
 	config_setting_t *root = config_root_setting(cfg);
-	config_setting_t *list = child(root, "subscribers");
+	config_setting_t *list = setting_in(root, "subscribers");
 
 	option_read_group(l, "", root, l->conf);
-	gateway_check(l, child(root, "gateway"));
-	nfq_check(l, child(root, "nfq"));
+	gateway_check(l, setting_in(root, "gateway"));
+	nfq_check(l, setting_in(root, "nfq"));
 	zombie_check(l, root);
 	zombie_block(l, root);
-	servers_check(l, child(root, "servers"));
-	if (child(child(root, "smtp"), "block") != NULL)
+	servers_check(l, setting_in(root, "servers"));
+	if (setting_in(setting_in(root, "smtp"), "block") != NULL)
 		block_text_check(l, &l->conf->block,
-			child(child(root, "smtp"), "block"));
-	publish_check(l, child(root, "publish"));
+			setting_in(setting_in(root, "smtp"), "block"));
+	publish_check(l, setting_in(root, "publish"));
 	classes_check(l, list);
 	if (list != NULL && config_setting_is_list(list) &&
 		l->conf->nclasses == 0)
 		complain_at(l, list, "no subscribers; expected at least one "
 			"class");
 	accounts_check(l, root);
-	allow_check(l, child(child(root, "allow"), "file"));
-	trust_check(l, child(child(root, "tls"), "trust"));
-	crl_check(l, child(child(root, "tls"), "crl"));
-	hook_check(l, child(child(root, "zombie"), "hook"));
+	allow_check(l, setting_in(setting_in(root, "allow"), "file"));
+	trust_check(l, setting_in(setting_in(root, "tls"), "trust"));
+	crl_check(l, setting_in(setting_in(root, "tls"), "crl"));
+	hook_check(l, setting_in(setting_in(root, "zombie"), "hook"));
 }
 
 static char *
@@ -808,7 +702,8 @@ conf_load(const char *path, FILE *err)
 		(l.conf->path = strdup(path)) == NULL ||
 		(l.conf->class_lpm = lpm_new()) == NULL ||
 		(l.conf->allow_lpm = lpm_new()) == NULL ||
-		(l.conf->account_lpm = lpm_new()) == NULL)
+		(l.conf->account_lpm = lpm_new()) == NULL ||
+		(l.conf->server_lpm = lpm_new()) == NULL)
 		complain(&l, path, 0, "out of memory");
 	else if (parse(&l, &cfg) == 0)
 		check(&l, &cfg);
@@ -848,6 +743,8 @@ conf_free(struct conf **conf)
 		if (c->classes[i].destination_lpm != NULL)
 			lpm_free(&c->classes[i].destination_lpm);
 	}
+	for (size_t i = 0; i < c->nservers; i++)
+		free(c->servers[i].prefixes);
 	for (size_t i = 0; i < c->nallow; i++)
 		allow_forget(&c->allow[i]);
 	for (size_t i = 0; i < c->nallow_line; i++)
@@ -860,6 +757,7 @@ conf_free(struct conf **conf)
 	lpm_free(&c->class_lpm);
 	lpm_free(&c->allow_lpm);
 	lpm_free(&c->account_lpm);
+	lpm_free(&c->server_lpm);
 	free(c);
 	*conf = NULL;
 }

@@ -162,6 +162,9 @@ struct server_conf {
 	enum proxy proxy;	/* PROXY header: on which connections */
 	struct addr *addresses;	/* literal, besides what DNS says; ports 0 */
 	size_t naddresses;
+	char *prefixes_file;	/* NULL: none */
+	struct prefix *prefixes;	/* of it */
+	size_t nprefixes;
 };
 
 /* How an account logs in, in the order of accounts.mechanism's words. */
@@ -358,6 +361,7 @@ struct conf {
 	struct lpm *class_lpm;	/* prefix -> index into classes */
 	struct lpm *allow_lpm;	/* prefix -> index into allow */
 	struct lpm *account_lpm;	/* prefix -> index into accounts */
+	struct lpm *server_lpm;		/* prefixes of servers: index */
 
 	char *ledger_file;
 	unsigned ledger_days;	/* levels and leases that were */
@@ -373,6 +377,9 @@ struct conf {
  */
 size_t conf_hosts(const struct conf *conf);
 const char *conf_host(const struct conf *conf, size_t host);
+
+/* The server that has this address in its prefixes_file; -1: none. */
+int conf_server_at(const struct conf *c, const struct addr *a);
 
 /* Does any listed server take submissions? Without one no line can be given
  * the submit action. */

@@ -142,6 +142,12 @@ const char *word_at(const char *words, unsigned n, char out[32],
 const char *text_wrong(const struct option *o, const char *text);
 bool host_is_valid(const char *name);
 
+/* A setting inside a group; NULL: none, or no group. */
+config_setting_t *setting_in(config_setting_t *group, const char *name);
+
+/* servers.c: what belongs together in the groups of this list. */
+void servers_check(struct load *l, config_setting_t *list);
+
 /* accounts.c: lines, servers and secrets of accounts fit together. */
 void accounts_check(struct load *l, config_setting_t *root);
 

@@ -87,7 +87,7 @@ server_of(const struct control *c, const struct addr *a)
 			if (addr_same_host(&known[i].addr, a))
 				return (int)s;
 	}
-	return -1;
+	return a->family == 0 ? -1 : conf_server_at(c->conf, a);
 }
 
 static void

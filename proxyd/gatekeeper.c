@@ -80,9 +80,39 @@ put_in_sets(struct parent *p, size_t server, const struct addr *a)
 			(void)gate_addr(p->gate, set, a, true);
 }
 
+static bool
+has_prefix(const struct conf *conf, enum addr_set set, const struct prefix *p)
+{
+	for (size_t i = 0; i < conf->nservers; i++)
+		for (size_t j = 0; belongs(conf, i, set) &&
+		    j < conf->servers[i].nprefixes; j++)
+			if (prefix_equal(&conf->servers[i].prefixes[j], p))
+				return true;
+	return false;
+}
+
+/* Prefixes of all servers; but: of which a configuration there are none. */
+static void
+change_prefixes(struct parent *p, const struct conf *conf,
+	const struct conf *but, bool add)
+{
+	for (size_t i = 0; p->gate != NULL && i < conf->nservers; i++)
+		for (size_t j = 0; j < conf->servers[i].nprefixes; j++) {
+			const struct prefix *one =
+				&conf->servers[i].prefixes[j];
+
+			for (int set = 0; set < ADDR_SET_COUNT; set++)
+				if (belongs(conf, i, set) && (but == NULL ||
+					!has_prefix(but, set, one)))
+					(void)gate_prefix(p->gate, set, one,
+						add);
+		}
+}
+
 static void
 fill_sets(struct parent *p)
 {
+	change_prefixes(p, p->conf, NULL, true);
 	for (size_t i = 0; i < p->conf->nservers; i++)
 		for (size_t j = 0; j < p->server[i].n; j++)
 			put_in_sets(p, i, &p->server[i].addr[j]);
@@ -281,6 +311,7 @@ gatekeeper_reload(struct parent *p, struct conf *conf)
 	p->conf = conf;
 	p->server = after;
 	carry_over(p, old, before);
+	change_prefixes(p, old, conf, false);
 	take_back(p, old, before);
 	free_servers(before, conf_hosts(old));
 	fill_sets(p);

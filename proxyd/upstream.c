@@ -232,7 +232,12 @@ upstream_is_ready(const struct upstream *u)
 int
 upstream_find(const struct upstream *u, const struct addr *origin)
 {
-	return u->servers == NULL ? -1 : lpm_find(u->servers, origin, NULL);
+	int32_t server;
+
+	if (u->servers == NULL)
+		return -1;
+	server = lpm_find(u->servers, origin, NULL);
+	return server != -1 ? server : conf_server_at(u->conf, origin);
 }
 
 /* The nth of those addresses whose family is, or is not, this one. */

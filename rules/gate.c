@@ -213,28 +213,42 @@ static const char *const addr_set_base[ADDR_SET_COUNT] = {
 };
 
 int
-gate_addr(struct gate *g, enum addr_set set, const struct addr *a, bool add)
+gate_prefix(struct gate *g, enum addr_set set, const struct prefix *p, bool add)
 {
 	char name[SET_NAME_SIZE];
 	struct request r;
 	struct nlattr *ip;
-	bool v4 = a->family == AF_INET;
+	bool v4 = p->family == AF_INET;
 	int error;
 
-	if (set >= ADDR_SET_COUNT || (!v4 && a->family != AF_INET6))
+	/* of a /0 the kernel wants halves; no server has it */
+	if (set >= ADDR_SET_COUNT || (!v4 && p->family != AF_INET6) ||
+	    p->len == 0)
 		return -1;
-	set_name(name, addr_set_base[set], a->family);
-	request_open(&r, g, add ? IPSET_CMD_ADD : IPSET_CMD_DEL, a->family,
+	set_name(name, addr_set_base[set], p->family);
+	request_open(&r, g, add ? IPSET_CMD_ADD : IPSET_CMD_DEL, p->family,
 		name, 0);
 	ip = mnl_attr_nest_start(r.head, IPSET_ATTR_IP);
 	mnl_attr_put(r.head, (uint16_t)((v4 ? IPSET_ATTR_IPADDR_IPV4 :
 		IPSET_ATTR_IPADDR_IPV6) | NLA_F_NET_BYTEORDER), v4 ? 4 : 16,
-		a->ip);
+		p->ip);
 	mnl_attr_nest_end(r.head, ip);
+	mnl_attr_put_u8(r.head, IPSET_ATTR_CIDR, p->len);
 	error = request_send(&r, g);
 	if (error == 0 || error == IPSET_ERR_EXIST)
 		return 0;
 	return gate_refused(g, name, error);
+}
+
+int
+gate_addr(struct gate *g, enum addr_set set, const struct addr *a, bool add)
+{
+	struct prefix p;
+
+	if (a->family != AF_INET && a->family != AF_INET6)
+		return -1;
+	prefix_of_addr(&p, a, a->family == AF_INET ? 32 : 128);
+	return gate_prefix(g, set, &p, add);
 }
 
 static int

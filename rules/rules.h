@@ -142,6 +142,8 @@ int64_t gate_generation(struct gate *g);
 /* Add or delete one address of a set; adding twice and deleting what is not
  * there are no errors. 0 or -1. */
 int gate_addr(struct gate *g, enum addr_set set, const struct addr *a, bool add);
+int gate_prefix(struct gate *g, enum addr_set set, const struct prefix *p,
+	bool add);
 
 /* ---- daemon side: the allowlist (gateallow.c) ---- */
 

@@ -429,6 +429,8 @@ servers_collect(const struct conf *c, const char *base, struct owners *o)
 			if (owners_add(o, &p, KIND_PLAIN, 0) < 0)
 				return -1;
 		}
+		if (plain_collect(s->prefixes, s->nprefixes, o) < 0)
+			return -1;
 	}
 	owners_sort(o);
 	return 0;

@@ -9,6 +9,7 @@ that has just begun.
 import base64
 import imaplib
 import re
+import signal
 import socket
 import ssl
 import zlib
@@ -439,3 +440,36 @@ def test_upstream_in_clear_only_to_literal_addresses(other_ways, gate):
     with odd.OddServer(1110, greet_only(b"+OK in clear\r\n"), tls=False):
         with odd_peer(110, 4) as peer:
             assert "in clear" in peer.line(), peer
+
+
+@FAMILIES
+def test_a_server_on_more_addresses_than_dns_tells(world, gate, family):
+    """DNS says nothing at all; the operator's file says whose address it is,
+    the certificate has to be that server's, as always."""
+    gate.expected.append("does not resolve")
+    (daemon.ETC / "mail.txt").write_text("203.0.113.80/29\n2001:db8:80::/64\n")
+    world.dns.send_signal(signal.SIGSTOP)
+    try:
+        gate.restart(daemon.quick().replace(
+            "starttls = 587;", 'starttls = 587; prefixes_file = "mail.txt";'))
+        since = gate.here()
+        with imap(family) as peer:
+            assert peer.line().startswith("* OK"), peer
+            assert " OK " in ask(peer, f"a LOGIN {USER} {PASSWORD}")[-1], peer
+        event = gate.wait_event(since, "wrap")
+        assert event["server"] == "mail.isp.example" and "tls" in event
+        host = net.address("isp", family)
+        assert "(mail.isp.example)" in gate.cli("why", net.address(
+            "legacy", family), host).out
+        # taken out of the file, it is no server of ours any more
+        (daemon.ETC / "mail.txt").write_text("192.0.2.0/24\n")
+        assert gate.cli("reload").ok
+        with imap(family) as peer:
+            assert peer.line().startswith("* OK"), peer
+            peer.send("a LOGOUT")
+            peer.end()
+        assert "(mail.isp.example)" not in gate.cli("why", net.address(
+            "legacy", family), host).out
+    finally:
+        world.dns.send_signal(signal.SIGCONT)
+        gate.restart(daemon.quick())

@@ -422,6 +422,17 @@ static const struct refusal {
 	  "F/bad.txt:4: more than a prefix; expected one prefix a line\n"
 	  "F/bad.txt:5: 198.18.0.0/16 is already in class \"a\" (F/s.conf:1); "
 	  "expected each prefix in one class, once\n" },
+	{ "prefixes of a server", CLASS "servers = ( { name = \"a.example\"; "
+	  "own = true; prefixes_file = \"good.txt\"; },\n{ name = "
+	  "\"b.example\"; own = true; prefixes_file = \"bad.txt\"; },\n{ name = "
+	  "\"c.example\"; own = true; prefixes_file = \"good.txt\"; } );\n",
+	  "F/bad.txt:3: '198.19.0.1/24': host bits set; expected a prefix like "
+	  "198.18.3.7 or 2001:db8:1:9900::/56\n"
+	  "F/bad.txt:4: more than a prefix; expected one prefix a line\n"
+	  "F/good.txt:1: 198.19.1.0/24 is already a prefix of server "
+	  "\"a.example\"; expected one name for each\n"
+	  "F/good.txt:4: 2001:db8:2::/48 is already a prefix of server "
+	  "\"a.example\"; expected one name for each\n" },
 
 	/* allowlist */
 	{ "allow file missing", CLASS "allow = { file = \"none.list\"; };\n",
@@ -713,9 +724,6 @@ not_yet(void **state)
 		  "\"hash\", \"full\"\n" },
 		{ "control = { console = \"127.0.0.1:9225\"; };",
 		  LATER("control.console") },
-		{ "servers = ( { name = \"a.example\"; own = true; "
-		  "prefixes_file = \"a.txt\"; } );",
-		  LATER("servers.prefixes_file") },
 	};
 
 	(void)state;
@@ -1590,6 +1598,38 @@ sample(void **state)
 	free(whole);
 }
 
+/* A name on many addresses: which server one of them is. */
+static void
+prefixes_of_servers(void **state)
+{
+	static const struct {
+		const char *address;
+		int want;
+	} rows[] = {
+		{ "203.0.113.130", 1 }, { "203.0.113.9", 0 },
+		{ "198.51.100.1", -1 }, { "2001:db8:f:9::1", 0 },
+		{ "203.0.113.200", 1 },
+	};
+	struct conf *c;
+
+	(void)state;
+	write_file("wide", "203.0.113.0/24 # all\n2001:db8:f::/48\n");
+	write_file("narrow", "203.0.113.128/25\n203.0.113.128/25\n");
+	c = load_good(CLASS "servers = ( { name = \"a.example\"; pop3 = "
+		"\"tls:995\"; prefixes_file = \"wide\"; }, { name = "
+		"\"b.example\"; imap = \"tls:993\"; prefixes_file = "
+		"\"narrow\"; } );\n");
+	for (size_t i = 0; i < N(rows); i++) {
+		struct addr a;
+
+		assert_int_equal(addr_parse(&a, rows[i].address), 0);
+		if (conf_server_at(c, &a) != rows[i].want)
+			fail_msg("%s: server %d", rows[i].address,
+				conf_server_at(c, &a));
+	}
+	conf_free(&c);
+}
+
 /* Every default parses: `defaults` loads them; here they are all printed. */
 static void
 tables(void **state)
@@ -1701,6 +1741,7 @@ main(void)
 		cmocka_unit_test(soft_of_a_span),
 		cmocka_unit_test(soft_and_stages),
 		cmocka_unit_test(sample),
+		cmocka_unit_test(prefixes_of_servers),
 		cmocka_unit_test(tables),
 	};
 
