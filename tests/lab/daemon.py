@@ -61,6 +61,9 @@ nfq = {{ lines = 20000; }};
 log = {{ wraps = true; per_minute = 0; {log} }};
 """
 
+# The daemon's own, where captured connections come out.
+LISTENER = 2525
+
 EVENT = re.compile(r"(?:^|\s)(relay|block|submit|wrap|tunnel|publish|reset|"
                    r"alarm) "
                    r"(?=[a-z]+=)")
@@ -147,7 +150,7 @@ class Daemon:
         self.process = proc.spawn(
             self.ns, [BUILD / "sallyportd", "-d", "-c", CONF], self.log,
             start_new_session=True)
-        proc.wait_ports(self.process, (2525,), "sallyportd")
+        proc.wait_ports(self.process, (LISTENER,), "sallyportd")
         if rules:
             self.apply()
         return self
@@ -361,9 +364,24 @@ def links(pid):
     return found
 
 
+def probes(pid):
+    """Sockets of the parent's self-test: connections to its own listener, closed
+    and opened anew each second, so that there is now and then one less."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()
+        except OSError:
+            continue
+        for field in map(str.split, lines[1:]):
+            if len(field) > 9 and field[2].endswith(f":{LISTENER:04X}"):
+                found.add(field[9])
+    return found
+
+
 def descriptors(pid):
     """(descriptors of a process, sockets among them that no table knows)."""
-    known = set()
+    known, ours = set(), probes(pid)
     for table in ("tcp", "tcp6", "udp", "udp6", "raw", "raw6"):
         known |= table_inodes(f"/proc/{pid}/net/{table}", 9)
     known |= table_inodes(f"/proc/{pid}/net/unix", 6)
@@ -371,6 +389,8 @@ def descriptors(pid):
     known |= table_inodes(f"/proc/{pid}/net/packet", 8)
     kept = spare = 0
     for name in links(pid).values():
+        if name.startswith("socket:[") and name[8:-1] in ours:
+            continue
         if name.startswith("socket:[") and name[8:-1] not in known:
             spare += 1
         else:
