@@ -227,7 +227,8 @@ pop_accepted(void *arg, const char *user)
 	const struct conf *c = s->relay->conf;
 
 	logins_note(s->relay->logins, &s->line, customer_of(s),
-		s->context.server->name, user, (uint32_t)(relay_now() / 1000) + 60 * c->pop_minutes);
+		s->context.server->name, user,
+		(uint32_t)(relay_now() / 1000) + 60 * c->pop_minutes);
 }
 
 /* It ends where an account does. */
