@@ -81,7 +81,7 @@ def pytest_runtest_makereport(item, call):
             report.sections.append((str(path), proc.tail(path, 15)))
 
 
-ORDER = ("test_lab", "test_kernel", "test_nfq_kernel", "test_scenes", "test_processes",
+ORDER = ("test_lab", "test_kernel", "test_nfq_kernel", "test_scenes", "test_processes", "test_hook",
          "test_certificates", "test_first", "test_plan", "test_allow",
          "test_rules", "test_scenarios", "test_peers", "test_review", "test_topologies",
          "test_probe", "test_failures", "test_repair", "test_flood",
@@ -89,7 +89,7 @@ ORDER = ("test_lab", "test_kernel", "test_nfq_kernel", "test_scenes", "test_proc
          "test_accounts", "test_pop", "test_origin", "test_host", "test_opportune", "test_publish",
          "test_clients", "test_readers", "test_courier",
          "test_evidence", "test_log",
-         "test_zombies", "test_why", "test_complaint", "test_hook", "test_replay", "test_events", "test_syslog",
+         "test_zombies", "test_why", "test_complaint", "test_replay", "test_events", "test_syslog",
          "test_load")
 
 
