@@ -181,7 +181,9 @@ is_shown(const uint8_t *p, size_t n, unsigned show, bool binds)
 {
 	const bool no_login = (show & IMAP_SHOW_NO_LOGIN) != 0;
 
-	if (is_word(p, n, "STARTTLS"))
+	/* no atom (RFC 9051 section 9), and in a status text the end of the list:
+	 * "STARTTLS]" would be read as offered by us */
+	if (memchr(p, ']', n) != NULL || is_word(p, n, "STARTTLS"))
 		return false;
 	if (n < 5 || strncasecmp((const char *)p, "AUTH=", 5) != 0)
 		return !no_login || !is_word(p, n, "LOGINDISABLED");

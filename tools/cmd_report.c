@@ -255,7 +255,7 @@ make(const char *config, int64_t since, enum form form, const char *dir)
 
 	if (c == NULL || form == AS_XARF) {
 		rc = c == NULL ? 2 : report_xarf(c, since, dir);
-		json_decref(r.index);
+		report_free(&r);
 		conf_free(&c);
 		return rc;
 	}
