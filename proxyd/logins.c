@@ -19,8 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 
+#include "lib/shared.h"
 #include "zombie/siphash.h"
 
 #define WAYS 8
@@ -49,21 +49,12 @@ struct logins *
 logins_new(void)
 {
 	struct logins *t = calloc(1, sizeof(*t));
-	void *mem;
 
-	if (t == NULL)
+	if (t != NULL && (t->word = shared_new(BYTES, t->key)) == NULL) {
+		free(t);
 		return NULL;
-	mem = mmap(NULL, BYTES, PROT_READ | PROT_WRITE,
-		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (mem == MAP_FAILED)
-		goto fail;
-	t->word = mem;
-	if (getrandom(t->key, sizeof(t->key), 0) == sizeof(t->key))
-		return t;
-	munmap(mem, BYTES);
-fail:
-	free(t);
-	return NULL;
+	}
+	return t;
 }
 
 void

@@ -20,8 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 
+#include "lib/shared.h"
 #include "zombie/siphash.h"
 
 #define WAYS 8				/* one cache line */
@@ -39,21 +39,12 @@ struct tally *
 tally_new(void)
 {
 	struct tally *t = calloc(1, sizeof(*t));
-	void *mem;
 
-	if (t == NULL)
+	if (t != NULL && (t->word = shared_new(BYTES, t->key)) == NULL) {
+		free(t);
 		return NULL;
-	mem = mmap(NULL, BYTES, PROT_READ | PROT_WRITE,
-		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (mem == MAP_FAILED)
-		goto fail;
-	t->word = mem;
-	if (getrandom(t->key, sizeof(t->key), 0) == sizeof(t->key))
-		return t;
-	munmap(mem, BYTES);
-fail:
-	free(t);
-	return NULL;
+	}
+	return t;
 }
 
 void
