@@ -159,7 +159,9 @@ def test_no_password_to_a_certificate_that_nobody_vouches_for(afresh):
         with odd_server(465) as server:
             replies = talk("EHLO pc", PLAIN)
             assert not any("AUTH" in line for line in replies[0]), replies
-            assert server.seen == b"" and server.errors, server.seen
+            # said from the server's own thread, after the gateway has left
+            proc.wait_until(lambda: server.errors, "the handshake to fail")
+            assert server.seen == b"", server.seen
     finally:
         good.write_text(kept)
 
