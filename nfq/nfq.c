@@ -11,10 +11,9 @@
  * octets and its rate; nothing here grows with either, and nothing is logged
  * per packet.
  *
- * Above 20,000 SYN/s a handful of packets is followed by a pause of 200 us: a
- * batch costs two system calls and a wake-up however many packets are in it.
- * Not after a larger part of a batch: bursts then cost two wake-ups each. The
- * parent is listened to during the pause, and every 32 batches without one.
+ * Packets are waited for, and everybody else is listened to ten times a second:
+ * what a packet costs by itself is the wake-up and two system calls. To let a
+ * handful gather for 200 us first cost more than it saved, at every rate.
  */
 #include "nfq/nfq.h"
 
@@ -25,7 +24,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,12 +36,8 @@
 #include "zombie/detect.h"
 #include "zombie/table.h"
 
-#define BUSY_RATE 20000		/* packets a second; DESIGN.md section 9 */
-#define PAUSE_NS 200000
-/* More than this came together: packets gather by themselves. */
-#define TRICKLE 4
-#define RATE_WINDOW_NS 20000000	/* over which the rate is taken */
-#define TURNS_BETWEEN_MESSAGES 32
+#define LISTEN_NS (QUEUE_WAIT_MS * 1000000LL)	/* to parent and interfaces */
+#define RETRY_NS 200000		/* until verdicts are offered again */
 #define UNPARSEABLE_LOG_S 60	/* seconds between two such lines */
 
 struct nfq {
@@ -56,9 +50,7 @@ struct nfq {
 	bool done;
 	int status;
 
-	int64_t window_start;		/* ns of CLOCK_MONOTONIC */
-	unsigned window_packets;
-	bool is_busy;
+	int64_t listened;		/* ns of CLOCK_MONOTONIC */
 	time_t unparseable_logged;
 
 	/* of the batch that is being judged */
@@ -143,20 +135,6 @@ monotonic_ns(void)
 }
 
 static void
-take_rate(struct nfq *n, int packets)
-{
-	int64_t now = monotonic_ns(), past = now - n->window_start;
-
-	n->window_packets += (unsigned)packets;
-	if (past < RATE_WINDOW_NS)
-		return;
-	n->is_busy = (int64_t)n->window_packets * 1000000000 >
-		BUSY_RATE * past;
-	n->window_start = now;
-	n->window_packets = 0;
-}
-
-static void
 leave(struct nfq *n, int status)
 {
 	n->done = true;
@@ -188,48 +166,45 @@ take_messages(struct nfq *n)
 	}
 }
 
-/* Wait for packets (unless pausing) and messages. */
+/* Hear what the parent and the kernel's list of interfaces have to say. */
 static void
-wait_for_work(struct nfq *n, bool is_pause)
+listen_to_others(struct nfq *n)
 {
-	static const struct timespec pause = { .tv_nsec = PAUSE_NS };
-	struct pollfd fds[3] = {
+	struct pollfd fds[2] = {
 		{ .fd = n->start->parent, .events = POLLIN },
-		{ .fd = is_pause ? -1 : n->queue_fd, .events = POLLIN },
 		{ .fd = -1, .events = POLLIN },
 	};
 
-	if (n->interfaces != NULL && !is_pause)
-		fds[2].fd = nlif_fd(n->interfaces);
-	if (ppoll(fds, 3, is_pause ? &pause : NULL, NULL) <= 0)
+	if (n->interfaces != NULL)
+		fds[1].fd = nlif_fd(n->interfaces);
+	if (poll(fds, 2, 0) <= 0)
 		return;
 	if (fds[0].revents != 0)
 		take_messages(n);
 	/* -1: the kernel had more news than room; the names it knows stay */
-	if (fds[2].revents != 0)
+	if (fds[1].revents != 0)
 		(void)nlif_catch(n->interfaces);
 }
 
 static void
 run(struct nfq *n)
 {
-	unsigned turns = 0;
+	static const struct timespec retry = { .tv_nsec = RETRY_NS };
 
 	while (!n->done) {
-		int got = queue_turn(n->queue);
+		int64_t now;
 
-		if (got < 0) {
+		if (queue_turn(n->queue) < 0) {
 			leave(n, 1);
 			return;
 		}
-		take_rate(n, got);
-		if (got == QUEUE_BATCH) {
-			if (++turns % TURNS_BETWEEN_MESSAGES == 0)
-				take_messages(n);
-			continue;
+		if (queue_unsent(n->queue))
+			(void)nanosleep(&retry, NULL);
+		now = monotonic_ns();
+		if (now - n->listened >= LISTEN_NS) {
+			n->listened = now;
+			listen_to_others(n);
 		}
-		wait_for_work(n, queue_unsent(n->queue) ||
-			(n->is_busy && got > 0 && got <= TRICKLE));
 	}
 	/* verdicts the kernel would not take: try once more */
 	if (queue_unsent(n->queue))
@@ -266,8 +241,6 @@ start(struct nfq *n)
 		return -1;
 	}
 	n->interfaces = open_interfaces();
-	/* else 200 us become 250 */
-	(void)prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);
 	if (table_drop_rights(s->table) != 0)
 		return -1;
 	return sandbox_enter(SANDBOX_NFQ, s->user);
@@ -303,7 +276,6 @@ nfq_main(const struct nfq_start *s)
 	n.judge.dests = place != NULL ? s->dests : NULL;
 	n.judge.place = place;
 	if (start(&n) == 0) {
-		n.window_start = monotonic_ns();
 		run(&n);
 		if (n.status == 0)
 			(void)ipc_send(s->parent, &drained, sizeof(drained),

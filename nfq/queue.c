@@ -2,8 +2,12 @@
  * queue.c - the netfilter queue: packets in, verdicts out, many at a time
  *
  * Does: bind and set up the queue, take up to 64 datagrams with one recvmmsg,
- * have them judged, send all verdicts with one sendmsg. Does not: look into a
- * packet, decide, wait; the caller owns the loop.
+ * have them judged, send all verdicts with one send. Does not: look into a
+ * packet or decide; the caller owns the loop.
+ *
+ * The wait for packets is inside recvmmsg, so that a turn is two system calls
+ * however few packets it has; every QUEUE_WAIT_MS without one the caller gets
+ * its turn all the same.
  *
  * The peer is the kernel (netlink lets nobody without CAP_NET_ADMIN write to a
  * NETLINK_NETFILTER socket), but lengths are checked all the same. What must
@@ -170,6 +174,7 @@ set_up(int fd, const struct queue_conf *conf)
 static void
 options(int fd)
 {
+	const struct timeval wait = { .tv_usec = QUEUE_WAIT_MS * 1000 };
 	int octets = RECEIVE_BUFFER, one = 1;
 
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &octets,
@@ -181,6 +186,8 @@ options(int fd)
 	if (setsockopt(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, &one,
 			sizeof(one)) != 0)
 		log_warn("NETLINK_NO_ENOBUFS: %s", strerror(errno));
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)) != 0)
+		log_warn("SO_RCVTIMEO: %s", strerror(errno));
 	/* an error message does not carry the whole batch back */
 	(void)setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof(one));
 }
@@ -189,7 +196,7 @@ int
 queue_bind(const struct queue_conf *conf)
 {
 	struct sockaddr_nl self = { .nl_family = AF_NETLINK };
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK,
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC,
 		NETLINK_NETFILTER);
 
 	if (fd < 0) {
@@ -344,14 +351,15 @@ take_datagram(struct queue *q, const uint8_t *p, size_t n)
 		take_packet(q, p + head, n - head);
 }
 
-/* Datagrams received, 0 none, -1 error. */
+/* Datagrams received, 0 none in time, -1 error. */
 static int
 receive(struct queue *q)
 {
 	int n;
 
 	do
-		n = recvmmsg(q->fd, q->header, QUEUE_BATCH, MSG_DONTWAIT, NULL);
+		n = recvmmsg(q->fd, q->header, QUEUE_BATCH, MSG_WAITFORONE,
+			NULL);
 	while (n < 0 && errno == EINTR);
 	if (n >= 0)
 		return n;

@@ -17,6 +17,9 @@
 
 /* Datagrams taken by one recvmmsg, and verdicts in one sendmsg. */
 #define QUEUE_BATCH 64
+/* A turn waits no longer than this for its first packet. What else the caller
+ * listens to waits as long: a ping is due in a second. */
+#define QUEUE_WAIT_MS 100
 
 struct queue_conf {
 	uint16_t number;	/* --queue-num */
@@ -39,8 +42,8 @@ typedef void queue_judge(void *arg, const struct queued *packet, size_t n,
 struct queue;
 
 /*
- * Bind: non-blocking descriptor, closed on exec. -1 after saying in the log
- * why not: another reader, no privilege, no kernel support, no fail-open. What
+ * Bind: a descriptor whose reads wait QUEUE_WAIT_MS, closed on exec. -1 after
+ * saying in the log why not: another reader, no privilege, no kernel support, no fail-open. What
  * waits in the queue when the last descriptor is closed is dropped by the
  * kernel.
  */
@@ -52,10 +55,10 @@ struct queue *queue_new(int fd, const struct queue_conf *conf,
 void queue_free(struct queue **q);
 
 /*
- * Take what is there, at most QUEUE_BATCH packets, and give every one its
- * verdict. Returns the number taken; 0: nothing there, or verdicts that the
- * kernel would not take now (queue_unsent); -1: this queue cannot be used any
- * more (logged).
+ * Wait for a packet, take what is there, at most QUEUE_BATCH, and give every one
+ * its verdict. Returns the number taken; 0: none in QUEUE_WAIT_MS, or verdicts
+ * that the kernel would not take now (queue_unsent); -1: this queue cannot be
+ * used any more (logged).
  */
 int queue_turn(struct queue *q);
 int queue_unsent(const struct queue *q);

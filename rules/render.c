@@ -126,10 +126,14 @@ static const struct row rows[] = {
 		"ICMP errors for sessions we hold (path MTU)" },
 
 	/* The relays' own connections. A relay cannot change the mark of its
-	 * sockets. Dropped rather than reset when the source is a subscriber:
-	 * the reset would go to the subscriber and not to our socket. */
+	 * sockets, and without a SYN a TCP socket has nobody to talk to: only
+	 * SYNs pay for the sets. Dropped rather than reset when the source is a
+	 * subscriber: the reset would go to the subscriber and not to our
+	 * socket. */
 	{ TABLE_FILTER, ALWAYS, "OUTPUT", "-m mark --mark {own} ",
 		"sallyport_jail", "where the relays may connect to" },
+	{ TABLE_FILTER, ALWAYS, "sallyport_jail", "-p tcp -m tcp ! " SYN,
+		"RETURN", "connections that were let out" },
 	{ TABLE_FILTER, ALWAYS, "sallyport_jail",
 		"{inner}-m addrtype --src-type LOCAL ", "RETURN",
 		"to the server behind a published one" },
@@ -286,7 +290,9 @@ static const struct row rows[] = {
 	{ TABLE_NAT, REDIRECT, "sallyport_capture", "-p tcp " PORT_IN(SET_LIVE),
 		"REDIRECT --to-ports {port}", "while the gate is open" },
 
-	{ TABLE_MANGLE, ALWAYS, "OUTPUT", "-m mark --mark {own} ",
+	/* the flags first: of each packet sent here that is all it costs */
+	{ TABLE_MANGLE, ALWAYS, "OUTPUT", "-p tcp -m tcp "
+		"--tcp-flags SYN,RST SYN -m mark --mark {own} ",
 		"sallyport_mss", "connections that the relays make" },
 	{ TABLE_MANGLE, ALWAYS, "sallyport_mss",
 		"-p tcp -m tcp --tcp-flags SYN,RST SYN ",

@@ -149,6 +149,9 @@ class Bench:
         spent = sum(after[pid] - before.get(pid, 0) for pid in after)
         return {
             "cpu_ms": spent / 1e6 / sessions,
+            "parts_ms": {comm: sum(after[pid] - before.get(pid, 0)
+                                   for pid in pids) / 1e6 / sessions
+                         for comm, pids in proxies.by_comm(after).items()},
             "user_ms": (split_after[0] - split[0]) * 1e3 / sessions,
             "system_ms": (split_after[1] - split[1]) * 1e3 / sessions,
             "machine_ms": machine * 1e3 / sessions,
@@ -378,7 +381,20 @@ def details(results):
                 f"p99 {median(runs, 'p99_ms'):.1f} ms"
                 + ("" if name == "smtp" else
                    f"  resumed {median(runs, 'resumed'):.1%}"))
+            lines += parts(runs)
     return "\n".join(lines)
+
+
+def parts(runs):
+    """What each process of a proxy took of it, when it has several."""
+    comms = {comm for run in runs for comm in run["parts_ms"]}
+    if len(comms) < 2:
+        return []
+    each = {comm: statistics.median(run["parts_ms"].get(comm, 0)
+                                    for run in runs) for comm in comms}
+    return ["      of which " + ", ".join(
+        f"{comm} {value:.3f}" for comm, value in sorted(
+            each.items(), key=lambda pair: -pair[1]) if value >= 0.001)]
 
 
 def machine():

@@ -75,9 +75,11 @@ main(int argc, char **argv)
 	struct peer p = peer_start(argc, argv);
 	bool is_each = strstr(argv[0], "nfq_each") != NULL;
 	static _Alignas(8) char out[QUEUE_BATCH * 64];
+	const struct timeval forever = { 0 };
 	int fd = queue_bind(&p.queue);
 
-	if (fd < 0 || fcntl(fd, F_SETFL, 0) != 0)
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &forever,
+			sizeof(forever)) != 0)
 		return 1;
 	for (size_t i = 0; i < QUEUE_BATCH; i++) {
 		iov[i].iov_base = in[i];

@@ -164,6 +164,18 @@ def family(pid):
     return sorted(found)
 
 
+def by_comm(pids):
+    """Processes by what they call themselves: {comm: [pid, ...]}."""
+    found = {}
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/comm") as stream:
+                found.setdefault(stream.read().strip(), []).append(pid)
+        except OSError:
+            continue
+    return found
+
+
 class Proxy:
     """Start, stop, processes; what is common to ours and the peers."""
 
