@@ -268,14 +268,24 @@ class_policy(struct load *l, struct class_conf *k, config_setting_t *s)
 			"submission");
 }
 
+/*
+ * What is carried reaches a relay, which counts it at accept, where nobody can
+ * forge it, and resets it if need be; what is always refused is decided by a
+ * set. Neither has to wake up nfq.
+ */
+static bool
+counts_by_default(const struct class_conf *k)
+{
+	return k->port25 == ACTION_WATCH || k->port25 == ACTION_BLOCK;
+}
+
 static void
 class_first_packets(struct load *l, struct class_conf *k, config_setting_t *s)
 {
 	config_setting_t *count = setting_in(s, "count");
 
 	if (count == NULL)
-		k->count = k->port25 != ACTION_PASS &&
-			k->port25 != ACTION_RESET && k->port25 != ACTION_DROP;
+		k->count = counts_by_default(k);
 	else if (k->count && k->port25 == ACTION_PASS)
 		complain_at(l, count, "count = true has no effect on port25 = "
 			"\"pass\"; expected port25 = \"watch\", or no count");

@@ -115,7 +115,8 @@ struct class_conf {
 	size_t ndestinations;
 	struct lpm *destination_lpm;	/* NULL: no file */
 	bool count;		/* first packets go through nfq, where the
-				 * action happens; false: a set decides */
+				 * action happens; false: a set decides, and
+				 * relays count what is captured */
 	unsigned line_len6;	/* IPv6 line length, default 56 */
 	bool roll_up;		/* longer than /56: suspect ones raise it */
 	unsigned port_block;	/* CGN: source ports of one line; 0: no CGN */
@@ -432,6 +433,9 @@ enum action conf_class_action(const struct class_conf *k,
 /* Are first packets of these lines queued at all? Of a class that is listed
  * with count = false only those to other destinations are. */
 bool conf_class_counts(const struct class_conf *k);
+/* Has nfq counted the first packet of a connection of this class (an index) that
+ * was captured? Else the relay counts it. */
+bool conf_nfq_saw(const struct conf *conf, int class);
 
 /* Index of the account of a line in this class towards this server (an index),
  * or -1. */

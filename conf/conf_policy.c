@@ -131,6 +131,14 @@ conf_class_counts(const struct class_conf *k)
 	return k->count;
 }
 
+bool
+conf_nfq_saw(const struct conf *conf, int class)
+{
+	const struct class_conf *k = &conf->classes[class];
+
+	return conf->nfq_queue != 0 && (k->count || k->effective != k->port25);
+}
+
 size_t
 conf_hosts(const struct conf *conf)
 {

@@ -351,19 +351,15 @@ take_datagram(struct queue *q, const uint8_t *p, size_t n)
 		take_packet(q, p + head, n - head);
 }
 
-/* Datagrams received, 0 none in time, -1 error. */
+/* Datagrams received, 0 none in time or a signal, -1 error. */
 static int
 receive(struct queue *q)
 {
-	int n;
+	int n = recvmmsg(q->fd, q->header, QUEUE_BATCH, MSG_WAITFORONE, NULL);
 
-	do
-		n = recvmmsg(q->fd, q->header, QUEUE_BATCH, MSG_WAITFORONE,
-			NULL);
-	while (n < 0 && errno == EINTR);
 	if (n >= 0)
 		return n;
-	if (errno == EAGAIN)
+	if (errno == EAGAIN || errno == EINTR)
 		return 0;
 	if (errno == ENOBUFS || errno == ENOMEM) {
 		count(&q->counts->errors, 1);

@@ -17,8 +17,8 @@
 
 /* Datagrams taken by one recvmmsg, and verdicts in one sendmsg. */
 #define QUEUE_BATCH 64
-/* A turn waits no longer than this for its first packet. What else the caller
- * listens to waits as long: a ping is due in a second. */
+/* A turn waits no longer than this for its first packet: how late the caller may
+ * hear of anything else, if a signal does not end the wait. */
 #define QUEUE_WAIT_MS 100
 
 struct queue_conf {
@@ -56,8 +56,8 @@ void queue_free(struct queue **q);
 
 /*
  * Wait for a packet, take what is there, at most QUEUE_BATCH, and give every one
- * its verdict. Returns the number taken; 0: none in QUEUE_WAIT_MS, or verdicts
- * that the kernel would not take now (queue_unsent); -1: this queue cannot be
+ * its verdict. Returns the number taken; 0: none in QUEUE_WAIT_MS or before a
+ * signal, or verdicts that the kernel would not take now (queue_unsent); -1: this queue cannot be
  * used any more (logged).
  */
 int queue_turn(struct queue *q);

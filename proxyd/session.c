@@ -763,9 +763,10 @@ session_open(struct relay *r, int fd, const struct addr *src,
 	TAILQ_INSERT_TAIL(&r->sessions, s, link);
 	r->counters.sessions_now++;
 	r->counters.sessions_total++;
-	if (place == NULL && origin->port == 25)
+	if (place == NULL && origin->port == 25 && d.class_index >= 0)
 		is_new = contact_note(r->table, &r->detect, r->conf,
-			d.class_index, fd, src, origin, r->conf->nfq_queue != 0);
+			d.class_index, fd, src, origin,
+			conf_nfq_saw(r->conf, d.class_index));
 	look_at_origin(s, &d);
 	if (account_open(s, &d) == -1 || pop_open(s, &d) == -1)
 		log_warn("no memory for the login of a line");

@@ -1391,6 +1391,47 @@ staged(void **state)
 	conf_free(&c);
 }
 
+/* Whose first packets nfq sees, and who counts those that are captured. */
+static void
+counted_first(void **state)
+{
+	static const struct {
+		const char *class;	/* options of the class */
+		bool counts, nfq_saw;
+	} rows[] = {
+		{ "port25 = \"block\"; enforce = \"all\";", true, true },
+		{ "port25 = \"block\"; enforce = \"all\"; count = false;",
+			false, false },
+		{ "port25 = \"relay\";", false, false },
+		{ "port25 = \"relay\"; count = true;", true, true },
+		{ "port25 = \"submit\"; enforce = \"all\";", false, false },
+		/* only watched, and captured towards the provider's own */
+		{ "port25 = \"submit\";", true, true },
+		{ "port25 = \"submit\"; enforce = \"listed\"; "
+			"destinations_file = \"only\";", true, false },
+		{ "port25 = \"watch\";", true, true },
+	};
+
+	(void)state;
+	write_file("only", "203.0.113.9\n");
+	for (size_t i = 0; i < N(rows); i++) {
+		char text[1024];
+		struct conf *c;
+
+		snprintf(text, sizeof(text), "servers = ( { name = "
+			"\"mail.isp.example\"; submission = \"tls:465\"; } );\n"
+			"subscribers = ( { class = \"a\"; prefixes = "
+			"( \"198.18.0.0/16\" ); %s } );\n", rows[i].class);
+		c = load_good(text);
+		if (conf_class_counts(&c->classes[0]) != rows[i].counts ||
+		    conf_nfq_saw(c, 0) != rows[i].nfq_saw)
+			fail_msg("%s", rows[i].class);
+		c->nfq_queue = 0;
+		assert_false(conf_nfq_saw(c, 0));
+		conf_free(&c);
+	}
+}
+
 /* What `check` prints can be loaded, and means the same. */
 static void
 round_trip(void **state)
@@ -1730,6 +1771,7 @@ main(void)
 		cmocka_unit_test(class_blocks),
 		cmocka_unit_test(policy),
 		cmocka_unit_test(staged),
+		cmocka_unit_test(counted_first),
 		cmocka_unit_test(accounts_refused),
 		cmocka_unit_test(classes_of_accounts),
 		cmocka_unit_test(pop_before_smtp),
