@@ -351,7 +351,8 @@ transmit(struct chan *c, const uint8_t *p, size_t n)
 	size_t done = 0;
 
 	while (done < n) {
-		ssize_t sent = send(c->fd, p + done, n - done, MSG_NOSIGNAL);
+		ssize_t sent = send(c->fd, p + done, n - done,
+			MSG_NOSIGNAL | (c->last ? MSG_MORE : 0));
 
 		if (sent >= 0) {
 			done += (size_t)sent;
@@ -458,6 +459,17 @@ chan_flush(struct chan *c)
 	return c->out.len == 0;
 }
 
+int
+chan_flush_last(struct chan *c)
+{
+	int rc;
+
+	c->last = true;
+	rc = chan_flush(c);
+	c->last = false;
+	return rc;
+}
+
 size_t
 chan_pending(const struct chan *c)
 {
@@ -473,7 +485,7 @@ chan_shut(struct chan *c)
 	if (c->ssl != NULL && SSL_is_init_finished(c->ssl)) {
 		ERR_clear_error();
 		(void)SSL_shutdown(c->ssl);
-		(void)chan_flush(c);
+		(void)chan_flush_last(c);
 	}
 	(void)shutdown(c->fd, SHUT_WR);
 	c->shut = true;

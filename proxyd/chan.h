@@ -57,6 +57,7 @@ struct chan {
 	bool dry;		/* TLS has ended or broken: no more plaintext */
 	bool reset;		/* dead: reads and writes fail */
 	bool shut;		/* our direction is closed */
+	bool last;		/* what is sent now are the last octets */
 };
 
 void chan_init(struct chan *c, struct scratch *scratch, int side);
@@ -80,6 +81,9 @@ int chan_write(struct chan *c, const void *p, size_t n);
 
 /* Send what is queued. 1: nothing left, 0: some waits, -1: reset. */
 int chan_flush(struct chan *c);
+/* The same when chan_shut or chan_close follows at once: the end of the stream
+ * then goes out in the last octets' packet (MSG_MORE, tcp(7)). */
+int chan_flush_last(struct chan *c);
 
 /* Octets that wait for the peer. */
 size_t chan_pending(const struct chan *c);

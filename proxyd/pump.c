@@ -172,7 +172,7 @@ end_raw(struct session *s, enum side from)
 			REASON_SERVER_RESET);
 		return true;
 	}
-	if (chan_flush(other) == 0)
+	if (chan_flush_last(other) == 0)
 		return false;
 	if (chan_ended(other) || s->side[from].shut ||
 	    (from == SERVER && s->side[SERVER].ssl != NULL)) {

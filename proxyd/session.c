@@ -197,7 +197,7 @@ close_server(struct session *s, bool abort)
 	account_forget(s);
 	if (c->fd == -1)
 		return;
-	if (!abort && !c->eof && chan_flush(c) == 1)
+	if (!abort && !c->eof && chan_flush_last(c) == 1)
 		chan_shut(c);
 	chan_close(c, abort);
 }
@@ -212,7 +212,7 @@ session_finish(struct session *s, enum reason why)
 		return;
 	s->reason = why;
 	close_server(s, false);
-	flushed = chan_flush(c);
+	flushed = chan_flush_last(c);
 	if (flushed == -1 || (flushed == 1 && (chan_ended(c) ||
 		(why == REASON_DONE && c->view_len == 0)))) {
 		session_phase(s, PHASE_DEAD);

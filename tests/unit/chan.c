@@ -6,6 +6,8 @@
  * a peer that reads late, an EOF and a reset behind the last octets.
  */
 #include <fcntl.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -263,6 +265,66 @@ idle_owns_nothing(void **state)
 	assert_int_equal(-1, chan_write(c, "x", 1));
 }
 
+/* A connection over loopback, its server's end in chan. The client's end. */
+static int
+over_tcp(struct pair *p, struct chan *c)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(a);
+	int listener = socket(AF_INET, SOCK_STREAM, 0);
+	int client = socket(AF_INET, SOCK_STREAM, 0);
+
+	assert_int_equal(0, bind(listener, (struct sockaddr *)&a, len));
+	assert_int_equal(0, listen(listener, 1));
+	assert_int_equal(0, getsockname(listener, (struct sockaddr *)&a, &len));
+	assert_int_equal(0, connect(client, (struct sockaddr *)&a, len));
+	chan_init(c, p->scratch, 0);
+	assert_int_equal(0, chan_watch(c, accept4(listener, NULL, NULL,
+		SOCK_NONBLOCK), p->base, nothing, NULL));
+	close(listener);
+	return client;
+}
+
+static unsigned
+segments(const struct chan *c)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	assert_int_equal(0, getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info,
+		&len));
+	return info.tcpi_segs_out;
+}
+
+/* The last octets and the end behind them are one packet, also when others
+ * went before; nothing stays corked. */
+static void
+end_goes_with_last_octets(void **state)
+{
+	struct pair *p = *state;
+	struct chan c;
+	char got[16];
+	int client = over_tcp(p, &c);
+	unsigned before = segments(&c);
+
+	assert_int_equal(0, chan_write(&c, "220 one\r\n", 9));
+	assert_int_equal(1, chan_flush(&c));
+	assert_int_equal(before + 1, segments(&c));
+	assert_int_equal(9, recv(client, got, sizeof(got), 0));
+	assert_int_equal(0, chan_write(&c, "221 two\r\n", 9));
+	before = segments(&c);
+	assert_int_equal(1, chan_flush_last(&c));
+	assert_false(c.last);
+	chan_shut(&c);
+	assert_int_equal(before + 1, segments(&c));
+	assert_int_equal(9, recv(client, got, sizeof(got), 0));
+	assert_memory_equal("221 two\r\n", got, 9);
+	assert_int_equal(0, recv(client, got, sizeof(got), 0));
+	chan_close(&c, false);
+	close(client);
+}
+
 int
 main(void)
 {
@@ -280,6 +342,8 @@ main(void)
 			teardown),
 		cmocka_unit_test_setup_teardown(idle_owns_nothing, setup,
 			teardown),
+		cmocka_unit_test_setup_teardown(end_goes_with_last_octets,
+			setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
