@@ -63,6 +63,7 @@ struct queue {
 	void *arg;
 
 	bool has_last;
+	bool has_let_go;		/* of what a predecessor may have left */
 	uint32_t last;			/* id of the newest packet received */
 	int broken;			/* errno the kernel answered a verdict with */
 
@@ -478,6 +479,18 @@ inherit(struct queue *q)
 	put(q, NFQNL_MSG_VERDICT_BATCH, first - 1, VERDICT_ACCEPT, 0);
 }
 
+/* The same while no packet comes that would show how far it got: one batch at
+ * most. None of these is in the socket's buffer, which was empty. */
+static int
+let_go(struct queue *q)
+{
+	q->has_let_go = true;
+	q->last = atomic_load(&q->counts->last);
+	put(q, NFQNL_MSG_VERDICT_BATCH, q->last + QUEUE_BATCH, VERDICT_ACCEPT,
+		0);
+	return flush(q) < 0 ? -1 : 0;
+}
+
 int
 queue_turn(struct queue *q)
 {
@@ -487,6 +500,8 @@ queue_turn(struct queue *q)
 	if (rc != 0)
 		return rc < 0 ? -1 : 0;
 	n = receive(q);
+	if (n == 0 && is_first && !q->has_let_go)
+		return let_go(q);
 	if (n <= 0)
 		return n;
 	q->n = 0;

@@ -32,6 +32,8 @@
 
 /* Whole records only, read at most this many before others have their turn. */
 #define IN_RECORDS 64
+#define REST_MS 5		/* between two looks at a relay's events */
+#define READS_A_TURN 16
 #define IN_BYTES (IN_RECORDS * sizeof(struct record))
 
 /* ---- snapshots to relays ---- */
@@ -288,12 +290,14 @@ close_stream(struct relay *r)
 		return;
 	if (r->readable != NULL)
 		event_free(r->readable);
+	if (r->rested != NULL)
+		event_free(r->rested);
 	if (r->writable != NULL)
 		event_free(r->writable);
 	close(r->fd);
 	free(r->in);
 	free(r->out);
-	r->readable = r->writable = NULL;
+	r->readable = r->rested = r->writable = NULL;
 	r->in = r->out = NULL;
 	r->nin = 0;
 	r->fd = -1;
@@ -328,19 +332,39 @@ read_records(struct relay *r)
 	return 1;
 }
 
+/* What is there, then a rest: a wake-up costs more than a dozen events, and
+ * nobody waits for them. Meanwhile the stream holds them, and the relay what does
+ * not fit there. */
 static void
 on_relay_readable(evutil_socket_t fd, short what, void *arg)
+{
+	static const struct timeval rest = { 0, REST_MS * 1000 };
+	struct relay *r = arg;
+	int rc = 1;
+
+	(void)fd;
+	(void)what;
+	for (int i = 0; i < READS_A_TURN && rc > 0; i++)
+		rc = read_records(r);
+	if (rc >= 0 && event_add(rc > 0 ? r->readable : r->rested,
+			rc > 0 ? NULL : &rest) == 0)
+		return;
+	struct control *c = r->control;
+
+	close_stream(r);
+	control_check_drained(c);
+}
+
+static void
+on_relay_rested(evutil_socket_t fd, short what, void *arg)
 {
 	struct relay *r = arg;
 
 	(void)fd;
 	(void)what;
-	if (read_records(r) < 0) {
-		struct control *c = r->control;
-
-		close_stream(r);
-		control_check_drained(c);
-	}
+	if (event_add(r->readable, NULL) != 0)
+		log_error("no memory to read what relay %d tells",
+			(int)(r - r->control->relay));
 }
 
 /* A new relay process in a slot; what its predecessor wrote comes first. */
@@ -357,12 +381,12 @@ new_stream(struct control *c, size_t slot, int fd)
 	r->control = c;
 	/* octets, not records: NOLINTNEXTLINE(clang-analyzer-unix.MallocSizeof) */
 	r->in = malloc(IN_BYTES);
-	r->readable = event_new(c->base, fd, EV_READ | EV_PERSIST,
-		on_relay_readable, r);
+	r->readable = event_new(c->base, fd, EV_READ, on_relay_readable, r);
+	r->rested = evtimer_new(c->base, on_relay_rested, r);
 	r->writable = event_new(c->base, fd, EV_WRITE, on_relay_writable, r);
 	r->fd = fd;
-	if (r->in == NULL || r->readable == NULL || r->writable == NULL ||
-		event_add(r->readable, NULL) != 0) {
+	if (r->in == NULL || r->readable == NULL || r->rested == NULL ||
+		r->writable == NULL || event_add(r->readable, NULL) != 0) {
 		log_error("no memory for the stream of relay %zu", slot);
 		close_stream(r);
 		return;

@@ -12,6 +12,7 @@
  *	level A HEX	set its level word
  *	drain	ends nfq and says "status N"
  *	start	another one on the same queue: "pid N"
+ *	steal	takes a packet as one that dies does: "stolen" or "nothing"
  *	shut	closes the queue's descriptor here: "shut"
  *
  * Used by the lab test of the kernel interface and by the benchmark. At the end
@@ -24,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -190,6 +192,15 @@ on_line(const char *word, const char *address, unsigned long level)
 		(uint32_t)level) == 0 ? "set" : "refused");
 }
 
+static const char *
+steal(void)
+{
+	uint8_t packet[1024];
+
+	return recv(start.queue_fd, packet, sizeof(packet), MSG_DONTWAIT) > 0 ?
+		"stolen" : "nothing";
+}
+
 static void
 obey(const char *line)
 {
@@ -207,6 +218,8 @@ obey(const char *line)
 	else if (strcmp(word, "start") == 0) {
 		start_child();
 		printf("pid %d\n", (int)child);
+	} else if (strcmp(word, "steal") == 0) {
+		puts(steal());
 	} else if (strcmp(word, "shut") == 0) {
 		if (start.queue_fd >= 0)
 			close(start.queue_fd);

@@ -6,6 +6,7 @@ are the few that matter here: queue first packets, reset what is marked.
 """
 
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -124,7 +125,17 @@ class Nfq:
         proc.wait_until(lambda: self.ask("ping") == "pong", "nfq to answer")
 
     def kill(self, number=signal.SIGKILL):
+        """Killed it is dead: dying, it can still take a packet with it."""
         os.kill(self.pid, number)
+        if number == signal.SIGKILL:
+            proc.wait_until(self.is_dead, "nfq to be dead")
+
+    def is_dead(self):
+        try:
+            text = pathlib.Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return True
+        return text.rsplit(")", 1)[1].split()[0] in "ZX"
 
     def check_sum(self):
         c = self.counts()
@@ -279,6 +290,29 @@ def test_successor_takes_what_waits(nfq, v):
         assert s.recv(100).startswith(b"server")
     assert nfq.line("watch", v).startswith("attempts=1 ")
     assert nfq.check_sum()["queued"] == waiting(7)
+
+
+@FAMILIES
+def test_what_the_dead_took_along_is_let_go(nfq, v):
+    """Received, never judged: accepted before the client has to try again."""
+    before = nfq.counts()
+    nfq.kill()
+    with inside(LINES):
+        s = new_socket(v)
+    with s:
+        s.bind((LINE["watch"][v], 0))
+        s.setblocking(False)
+        s.connect_ex((HOST[v], 25))
+        proc.wait_until(waiting, "the SYN to wait")
+        assert nfq.ask("steal") == "stolen"
+        nfq.start()
+        s.setblocking(True)
+        s.settimeout(5)
+        assert s.recv(100).startswith(b"server")
+    assert nfq.line("watch", v) == "none", "let go, or tried again?"
+    assert dial(v, "watch")[0] == "server"
+    assert nfq.counts()["inherited"] == before["inherited"] + 1
+    assert nfq.line("watch", v).startswith("attempts=1 ")
 
 
 @FAMILIES

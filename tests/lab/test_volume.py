@@ -38,11 +38,11 @@ def fixture_wide(world, running):
 # Volume --------------------------------------------------------------------
 
 def test_ten_thousand_messages_are_all_accounted_for(wide, tmp_path):
-    """smtp-source, fifty sessions at once, half over each family: it was told
-    that all were taken, each of its ids has arrived once, and the log has
-    counted as many."""
+    """smtp-source, fifty sessions at once, half over each family. It numbers its
+    recipients (-N) and was told that all were taken: each number has arrived
+    once, in a message of its own, and the log has counted as many."""
     count = MESSAGES // (10 if daemon.sanitized() else 2)
-    since, ids = wide.here(), []
+    since, ids, numbers = wide.here(), [], []
     for family in (4, 6):
         host = net.address("dns", family, 1)
         at = f"[{host}]:25" if family == 6 else f"{host}:25"
@@ -51,18 +51,21 @@ def test_ten_thousand_messages_are_all_accounted_for(wide, tmp_path):
                                   "512"], proc.LOG / "smtp-sink.log")
         proc.wait_until(lambda at=at: listens(at), "smtp-sink", 5)
         began = time.monotonic()
-        sent = proc.run("fixed", ["smtp-source", "-s", "50", "-m", count, "-l",
-                                  "4096", "-f", "kenji@isp.example", "-t",
-                                  "info@odd.isp.example", f"inet:{at}"],
+        sent = proc.run("fixed", ["smtp-source", "-N", "-s", "50", "-m", count,
+                                  "-l", "4096", "-f", "kenji@isp.example",
+                                  "-t", "info@odd.isp.example", f"inet:{at}"],
                         timeout=300)
         print(f"IPv{family}: {count / (time.monotonic() - began):.0f} "
               "messages/s")
         assert sent.ok, sent.out
         proc.stop(sink)
-        ids.append(re.findall(r"^Message-Id: <(\S+)>", dump.read_text(), re.M))
+        text = dump.read_text()
+        ids.append(re.findall(r"^Message-Id: <(\S+)>", text, re.M))
+        numbers.append(re.findall(r"^X-Rcpt-Args: <(\d+)info@odd", text, re.M))
         dump.unlink()
-    for told in ids:
+    for told, counted in zip(ids, numbers):
         assert len(told) == len(set(told)) == count
+        assert sorted(map(int, counted)) == list(range(1, count + 1))
 
     def logged():
         events = [daemon.parse(line) for line in wide.lines(since)]
