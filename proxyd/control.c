@@ -32,7 +32,7 @@
 
 /* Whole records only, read at most this many before others have their turn. */
 #define IN_RECORDS 64
-#define REST_MS 5		/* between two looks at a relay's events */
+#define REST_MS 20		/* between two looks at a relay's events */
 #define READS_A_TURN 16
 #define IN_BYTES (IN_RECORDS * sizeof(struct record))
 
@@ -332,39 +332,32 @@ read_records(struct relay *r)
 	return 1;
 }
 
-/* What is there, then a rest: a wake-up costs more than a dozen events, and
- * nobody waits for them. Meanwhile the stream holds them, and the relay what does
- * not fit there. */
+/*
+ * Events there are, or a rest is over: read, and rest again. A wake-up costs more
+ * than a dozen events, and nobody waits for them; meanwhile the stream holds them,
+ * and the relay what does not fit there. Only after a rest without any is the
+ * stream watched.
+ */
 static void
-on_relay_readable(evutil_socket_t fd, short what, void *arg)
+on_relay_stream(evutil_socket_t fd, short what, void *arg)
 {
 	static const struct timeval rest = { 0, REST_MS * 1000 };
 	struct relay *r = arg;
-	int rc = 1;
-
-	(void)fd;
-	(void)what;
-	for (int i = 0; i < READS_A_TURN && rc > 0; i++)
-		rc = read_records(r);
-	if (rc >= 0 && event_add(rc > 0 ? r->readable : r->rested,
-			rc > 0 ? NULL : &rest) == 0)
-		return;
 	struct control *c = r->control;
-
-	close_stream(r);
-	control_check_drained(c);
-}
-
-static void
-on_relay_rested(evutil_socket_t fd, short what, void *arg)
-{
-	struct relay *r = arg;
+	int rc = read_records(r);
+	const bool is_quiet = rc == 0;
 
 	(void)fd;
 	(void)what;
-	if (event_add(r->readable, NULL) != 0)
-		log_error("no memory to read what relay %d tells",
-			(int)(r - r->control->relay));
+	for (int i = 1; i < READS_A_TURN && rc > 0; i++)
+		rc = read_records(r);
+	if (rc >= 0)
+		rc = is_quiet ? event_add(r->readable, NULL) :
+			event_add(r->rested, &rest);
+	if (rc < 0) {
+		close_stream(r);
+		control_check_drained(c);
+	}
 }
 
 /* A new relay process in a slot; what its predecessor wrote comes first. */
@@ -381,8 +374,8 @@ new_stream(struct control *c, size_t slot, int fd)
 	r->control = c;
 	/* octets, not records: NOLINTNEXTLINE(clang-analyzer-unix.MallocSizeof) */
 	r->in = malloc(IN_BYTES);
-	r->readable = event_new(c->base, fd, EV_READ, on_relay_readable, r);
-	r->rested = evtimer_new(c->base, on_relay_rested, r);
+	r->readable = event_new(c->base, fd, EV_READ, on_relay_stream, r);
+	r->rested = evtimer_new(c->base, on_relay_stream, r);
 	r->writable = event_new(c->base, fd, EV_WRITE, on_relay_writable, r);
 	r->fd = fd;
 	if (r->in == NULL || r->readable == NULL || r->rested == NULL ||

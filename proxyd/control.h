@@ -46,7 +46,7 @@ struct relay {			/* a slot as control sees it */
 	struct control *control;
 	int fd;			/* stream, -1: none */
 	struct event *readable, *writable;
-	struct event *rested;	/* readable is looked at again */
+	struct event *rested;	/* instead of readable: time for a look */
 	uint8_t *in;		/* a record that is not whole yet, and room */
 	size_t nin;
 	uint8_t *out;		/* the snapshot that is being sent */

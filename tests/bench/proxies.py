@@ -189,6 +189,16 @@ class Proxy:
         return {pid: time.clock_gettime_ns((~pid << 3) | 2)
                 for pid in self.pids()}
 
+    def lasting(self, pids):
+        """Those that run the proxy's own program."""
+        def program(pid):
+            try:
+                return os.readlink(f"/proc/{pid}/exe")
+            except OSError:
+                return None
+        mine = program(self.process.pid)
+        return {pid for pid in pids if program(pid) == mine}
+
     def split(self):
         """(user, system) seconds, in clock ticks."""
         user = system = 0
