@@ -190,14 +190,16 @@ class Proxy:
                 for pid in self.pids()}
 
     def lasting(self, pids):
-        """Those that run the proxy's own program."""
-        def program(pid):
+        """Those that are there to stay: a second old and more."""
+        def age(pid):
             try:
-                return os.readlink(f"/proc/{pid}/exe")
+                with open(f"/proc/{pid}/stat") as stream:
+                    fields = stream.read().rsplit(")", 1)[1].split()
             except OSError:
-                return None
-        mine = program(self.process.pid)
-        return {pid for pid in pids if program(pid) == mine}
+                return 0
+            return time.clock_gettime(time.CLOCK_BOOTTIME) - int(
+                fields[19]) / os.sysconf("SC_CLK_TCK")
+        return {pid for pid in pids if age(pid) > 1}
 
     def split(self):
         """(user, system) seconds, in clock ticks."""
