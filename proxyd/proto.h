@@ -129,6 +129,9 @@ struct pop_use {
 };
 
 /* Facts about the session that do not change while it lives. */
+/* RFC 5321 section 4.5.3.1.2: a domain has at most 255 octets. */
+#define HELLO_MAX 256
+
 struct context {
 	const char *gateway;		/* our own name */
 	const struct server_conf *server;	/* NULL: none */
@@ -151,6 +154,8 @@ struct context {
 	bool is_soft;			/* refusals are temporary */
 	bool strict;			/* smtp.strict */
 	bool read_replies;		/* relay: evidence from servers' replies */
+	char *hello;			/* submit: HELLO_MAX octets for what the
+					 * server's EHLO says; others: NULL */
 	struct envelope *envelope;	/* NULL: addresses are not kept */
 	struct account_use *account;	/* NULL: the line has none there */
 	struct pop_login *pop_login;	/* POP3; NULL: not looked at */
@@ -248,8 +253,7 @@ struct smtp {
 	struct ehlo ehlo;
 	struct payload payload;
 	uint64_t chunked;	/* octets of this mail's chunks */
-	size_t argument_len;	/* of EHLO, for the server */
-	char argument[256];
+	size_t hello_len;	/* of EHLO's argument, in context.hello */
 };
 
 /* The observer of a relayed session: remembers the start of a line only. */

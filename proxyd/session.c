@@ -178,6 +178,7 @@ destroy(struct session *s)
 	r->slow_now -= s->is_slow;
 	TAILQ_REMOVE(&r->sessions, s, link);
 	r->counters.sessions_now--;
+	free(s->context.hello);
 	free(s->context.envelope);
 	free(s->context.account);
 	free(s->context.pop_login);
@@ -616,7 +617,8 @@ look_at_origin(struct session *s, struct decision *d)
 		d->treatment = TREAT_RELAY;
 }
 
-static void
+/* false: no memory. */
+static bool
 choose_machine(struct session *s, const struct decision *d)
 {
 	const struct conf *conf = s->relay->conf;
@@ -653,6 +655,7 @@ choose_machine(struct session *s, const struct decision *d)
 			d->reason == REASON_ZOMBIE ? d->reason : REASON_NONE;
 		break;
 	case TREAT_SUBMIT:
+		x->hello = malloc(HELLO_MAX);
 		smtp_submit_init(&s->machine, x);
 		break;
 	case TREAT_POP3:
@@ -670,6 +673,7 @@ choose_machine(struct session *s, const struct decision *d)
 		s->kind = EVENT_RESET;
 	if (s->place != NULL)
 		s->kind = EVENT_PUBLISH;
+	return d->treatment != TREAT_SUBMIT || x->hello != NULL;
 }
 
 /* Too many of one line; relay only counts (DESIGN.md section 6). */
@@ -733,6 +737,7 @@ session_open(struct relay *r, int fd, const struct addr *src,
 	struct session *s = calloc(1, sizeof(*s));
 	struct decision d;
 	int is_new = -1;
+	bool has_memory;
 
 	if (s == NULL) {
 		close(fd);
@@ -770,11 +775,11 @@ session_open(struct relay *r, int fd, const struct addr *src,
 	look_at_origin(s, &d);
 	if (account_open(s, &d) == -1 || pop_open(s, &d) == -1)
 		log_warn("no memory for the login of a line");
-	choose_machine(s, &d);
+	has_memory = choose_machine(s, &d);
 	s->machine.notes.witness.good[EVIDENCE_CONTACT] = is_new == 0;
 	s->machine.notes.witness.bad[EVIDENCE_CONTACT] = is_new == 1;
 	if (chan_watch(&s->side[CLIENT], fd, r->base, session_on_event,
-		s) == -1)
+		s) == -1 || !has_memory)
 		session_abort(s, REASON_NO_MEMORY);
 	else
 		begin(s, &d);

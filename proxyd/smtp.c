@@ -125,7 +125,7 @@ smtp_note_helo(struct notes *n, const struct command *c)
 bool
 smtp_is_helo_name(const uint8_t *p, size_t n)
 {
-	if (n == 0 || n > 255)
+	if (n == 0 || n >= HELLO_MAX)
 		return false;
 	for (size_t i = 0; i < n; i++)
 		if (p[i] <= ' ' || p[i] >= 0x7f)

@@ -124,7 +124,8 @@ smtp_block_take_over(struct machine *m, struct sink out[2])
 	struct notes notes = m->notes;
 	struct smtp s = m->u.smtp;
 	struct command c = { .verb = s.is_ehlo ? VERB_EHLO : VERB_HELO,
-		.arg = (const uint8_t *)s.argument, .arg_len = s.argument_len };
+		.arg = (const uint8_t *)m->context->hello,
+		.arg_len = s.hello_len };
 
 	smtp_block_init(m, m->context);
 	m->notes = notes;

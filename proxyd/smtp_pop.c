@@ -73,8 +73,8 @@ greeted(struct machine *m, unsigned code, struct sink out[2])
 		return submit_fail(m, REASON_SERVER_EOF, NULL);
 	if (code == 220) {
 		memset(&s->ehlo, 0, sizeof(s->ehlo));
-		sink_text(&out[SERVER], "EHLO %.*s\r\n", (int)s->argument_len,
-			s->argument);
+		sink_text(&out[SERVER], "EHLO %.*s\r\n", (int)s->hello_len,
+			m->context->hello);
 		submit_await(m, SMTP_POP_EHLO, SMTP_WAIT_REPLY);
 		return ACT_NONE;
 	}

@@ -102,8 +102,8 @@ submit_hello(struct machine *m, const struct command *c, struct sink out[2])
 	}
 	smtp_note_helo(&m->notes, c);
 	s->is_ehlo = c->verb == VERB_EHLO;
-	memcpy(s->argument, c->arg, c->arg_len);
-	s->argument_len = c->arg_len;
+	memcpy(m->context->hello, c->arg, c->arg_len);
+	s->hello_len = c->arg_len;
 	if (s->state == SMTP_GREET)
 		return submit_dial(m, m->context->server->submission, false);
 	submit_send_ehlo(m, out);

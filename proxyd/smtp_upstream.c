@@ -44,8 +44,8 @@ submit_send_ehlo(struct machine *m, struct sink out[2])
 	struct smtp *s = &m->u.smtp;
 
 	memset(&s->ehlo, 0, sizeof(s->ehlo));
-	sink_text(&out[SERVER], "EHLO %.*s\r\n", (int)s->argument_len,
-		s->argument);
+	sink_text(&out[SERVER], "EHLO %.*s\r\n", (int)s->hello_len,
+		m->context->hello);
 	submit_await(m, SMTP_U_EHLO, SMTP_WAIT_REPLY);
 }
 

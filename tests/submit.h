@@ -39,8 +39,11 @@ struct dialogue {
 static inline void
 start(struct drive *d, struct context *x, int server)
 {
+	static char hello[HELLO_MAX];
+
 	memset(x, 0, sizeof(*x));
 	x->gateway = "gw1.isp.example";
+	x->hello = hello;
 	x->server = &servers[server];
 	x->src = (struct addr){ .family = AF_INET, .port = 4711,
 		.ip = { 198, 18, 3, 7 } };

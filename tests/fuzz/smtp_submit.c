@@ -144,7 +144,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct account_use use = { .conf = &account, .is_suspect = is_suspect };
 	struct pop_use pop = { .find = find };
-	struct context x = { .gateway = "gw1", .server = &server, .id = "ID0" };
+	static char hello[HELLO_MAX];
+	struct context x = { .gateway = "gw1", .server = &server, .id = "ID0",
+		.hello = hello };
 	struct drive d;
 
 	if (size == 0)

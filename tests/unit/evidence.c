@@ -32,8 +32,11 @@ struct row {
 static void
 context_init(struct context *x, enum machine_kind kind)
 {
+	static char hello[HELLO_MAX];
+
 	memset(x, 0, sizeof(*x));
 	x->gateway = "gw1.isp.example";
+	x->hello = hello;
 	x->key[0] = 7;
 	x->block = &block;
 	x->read_replies = kind == RELAY_READ;

@@ -745,8 +745,9 @@ machines(void **state)
 	(void)state;
 	for (size_t i = 0; i < 2 * N(dialogues); i++) {
 		enum leg leg = dialogues[i / 2].leg;
+		char hello[HELLO_MAX];
 		struct context x = { .gateway = "gw1.isp.example",
-			.server = &behind, .id = "ID0", .is_published = true,
+			.hello = hello, .server = &behind, .id = "ID0", .is_published = true,
 			.offers_tls = leg == MUST || leg == MAY,
 			.needs_tls = leg == MUST, .greeted = leg == BEGUN };
 		struct drive d;
