@@ -292,27 +292,42 @@ def test_successor_takes_what_waits(nfq, v):
     assert nfq.check_sum()["queued"] == waiting(7)
 
 
-@FAMILIES
-def test_what_the_dead_took_along_is_let_go(nfq, v):
-    """Received, never judged: accepted before the client has to try again."""
-    before = nfq.counts()
+def take_along(nfq, v):
+    """A SYN that a dying nfq has received; seconds until there is another."""
     nfq.kill()
     with inside(LINES):
         s = new_socket(v)
     with s:
         s.bind((LINE["watch"][v], 0))
         s.setblocking(False)
+        began = time.monotonic()
         s.connect_ex((HOST[v], 25))
         proc.wait_until(waiting, "the SYN to wait")
         assert nfq.ask("steal") == "stolen"
         nfq.start()
+        took = time.monotonic() - began
         s.setblocking(True)
         s.settimeout(5)
         assert s.recv(100).startswith(b"server")
-    assert nfq.line("watch", v) == "none", "let go, or tried again?"
+    return took
+
+
+@FAMILIES
+def test_what_the_dead_took_along_is_let_go(nfq, v):
+    """Received, never judged: accepted before the client has to try again,
+    which it does after a second: on a busy machine perhaps too soon for us."""
+    inherited = nfq.counts()["inherited"]
+    for _ in range(10):
+        known = nfq.line("watch", v)
+        if take_along(nfq, v) < 0.7:
+            break
+        assert dial(v, "watch")[0] == "server"
+    else:
+        pytest.fail("never in time to see it")
+    assert nfq.line("watch", v) == known, "the client tried again"
     assert dial(v, "watch")[0] == "server"
-    assert nfq.counts()["inherited"] == before["inherited"] + 1
-    assert nfq.line("watch", v).startswith("attempts=1 ")
+    assert nfq.line("watch", v) != known
+    assert nfq.counts()["inherited"] > inherited
 
 
 @FAMILIES
