@@ -251,6 +251,17 @@ class Daemon:
         for pid in self.pids():
             os.kill(pid, number)
 
+    def kill_all(self):
+        """kill -9 of everything at once: the parent, stopped first, sees no
+        child die and starts none again."""
+        pids = self.pids()
+        os.kill(self.process.pid, signal.SIGSTOP)
+        for pid in reversed(pids):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        proc.wait_until(lambda: not any(map(status, pids)),
+                        "the last of them to be gone")
+
     def holdings(self):
         """Descriptors of every process, sorted, without the spare sockets.
 

@@ -267,9 +267,7 @@ def test_bypass_all_in_a_second(running, world, how):
     if how == "stopped":
         running.signal_all(proc.signal.SIGSTOP)
     elif how == "dead":
-        for pid in reversed(running.pids()):
-            proc.os.kill(pid, 9)
-        running.process.wait()
+        running.kill_all()
     try:
         assert running.is_open(), "the gate has not shut by itself yet"
         began = scenes.time.monotonic()
@@ -294,9 +292,7 @@ def test_bypass_all_in_a_second(running, world, how):
 def test_dead_daemon_captures_nothing_more(running, world):
     """kill -9 of everything: within 5 seconds mail goes direct."""
     running.wait_gate(True)
-    for pid in reversed(running.pids()):
-        proc.os.kill(pid, 9)
-    running.process.wait()
+    running.kill_all()
     play = scenes.Play(scenes.stopped_daemon_stops_no_mail, world, running, 4)
     began = scenes.time.monotonic()
     proc.wait_until(lambda: scenes.direct(play), "the MX itself to answer",

@@ -398,12 +398,7 @@ class TestRedirect:
         """kill -9 of everything: a SYN finds silence, then the MX; never a
         reset from the port that nobody listens on."""
         redirect.expected += ["gate", "relay", "nfq"]
-        pids = redirect.pids()
-        for pid in reversed(pids):
-            proc.os.kill(pid, 9)
-        redirect.process.wait()
-        proc.wait_until(lambda: not any(map(daemon.status, pids)),
-                        "the last of them to be gone")
+        redirect.kill_all()
         began = scenes.time.monotonic()
         proc.wait_until(lambda: is_direct("dynamic", 4),
                         "the MX itself to answer", 12, pause=0.1)
