@@ -232,7 +232,9 @@ on_message(int number)
 static void
 hear_at_once(int fd)
 {
-	struct sigaction s = { .sa_handler = on_message };
+	/* a read with a time limit is interrupted all the same (signal(7)) */
+	struct sigaction s = { .sa_handler = on_message,
+		.sa_flags = SA_RESTART };
 	int flags = fcntl(fd, F_GETFL);
 
 	sigemptyset(&s.sa_mask);
